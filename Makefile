@@ -1,0 +1,41 @@
+# Each target prints the plain command it runs; these work by hand in the activated environment too (. .venv/bin/activate).
+.DEFAULT_GOAL := first
+.PHONY: first setup reproduce smoke test pull benchmark help
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Without compiled sources every job would compile its imports again.
+unexport PYTHONDONTWRITEBYTECODE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+first: setup  ## MNIST part of the first table, from the data in this repository (about a minute after set-up)
+	snakemake --quiet rules --config only=mnist
+	@stillhouse table results/report/krr_recovery.md
+	@echo "Page with table, pictures and recipes: results/report/index.html"
+
+reproduce: setup  ## everything that params.yaml asks for
+	snakemake
+
+smoke: setup  ## the whole workflow on scikit-learn's digits (about a minute)
+	snakemake --configfile scales/smoke.yaml
+
+test: setup  ## all tests
+	pytest
+
+pull: setup  ## data and results of this commit from the DVC remote
+	dvc pull
+
+benchmark: setup  ## speed and memory, as ratios in one run
+	python benchmarks/exact_krr.py
+
+setup: .venv/.installed  ## the environment, in .venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,remotes]'
+	@touch $@
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
