@@ -1,0 +1,88 @@
+"""Files that hold tensors and a recipe: safetensors, never a pickle; same content, same bytes; checked when read.
+
+The header has one entry, `stillhouse`: a JSON text with sorted keys, because the order of several entries would change
+from run to run. It carries a sha256 over everything else in the file, so a cut or edited file is refused.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from stillhouse.errors import UserError
+
+_HEADER = "stillhouse"
+
+
+def write(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+    """Write `tensors` and the JSON-able `header` to `path` in one step: a reader sees the whole file or none."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"kind": kind, **header}, sort_keys=True)
+    sealed = json.dumps({"content": json.loads(text), "sha256": _digest(stored, text)}, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        try:
+            save_file(stored, temporary, metadata={_HEADER: sealed})
+        except (OSError, SafetensorError) as problem:
+            raise UserError(f"{path}: cannot write: {problem}. Free some space or choose another folder.") from problem
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+
+
+def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors (memory-mapped where the platform allows) and the header of a file written by `write`.
+
+    `verify=False` skips the digest of the tensors, for large files whose content has a fingerprint of its own.
+    Raises UserError when the file is missing, cut short, edited, or of another kind.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Make it with snakemake, or fetch it with 'make pull'.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise UserError(
+            f"{path}: not a complete safetensors file ({problem}). Make it again or pull it again."
+        ) from problem
+    header = _opened(path, kind, metadata)
+    if verify and _digest(tensors, json.dumps(header["content"], sort_keys=True)) != header["sha256"]:
+        raise UserError(f"{path}: its content was changed after it was written. Make it again or pull it again.")
+    return tensors, header["content"]
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The header alone, without reading the tensors or checking them."""
+    with safe_open(path, framework="pt") as file:
+        content: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])["content"]
+    return content
+
+
+def _opened(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(metadata[_HEADER])
+        found = header["content"]["kind"]
+    except (KeyError, TypeError, ValueError) as problem:
+        raise UserError(
+            f"{path}: a safetensors file, but not one that Stillhouse wrote. Expected a {kind}."
+        ) from problem
+    if found != kind:
+        raise UserError(f"{path}: holds a {found}; expected a {kind}.")
+    return header
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""Spaces: what a model sees of an image. Pixels as they are, standardised per channel, or ZCA-whitened; each can be undone.
+
+A space is fitted on training images only. Its settings with the fitted values travel in every distilled-set file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import torch
+from pydantic import Field, PlainValidator
+
+from stillhouse import settings
+from stillhouse.errors import NumericalError, UserError, did_you_mean
+from stillhouse.sets import RealSet, Split
+
+_CHUNK = 4096  # images read at once while fitting
+
+
+class Space(Protocol):
+    """A fitted space. Both directions keep the dtype and work on (b, *shape)."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """From pixels in [0, 1] into the space."""
+
+    def inverse(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Back to pixels."""
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with fitted values, as `from_settings` reads them."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels in [0, 1], untouched."""
+
+    KIND = "pixels"
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """(pixel - mean) / std, per channel."""
+
+    KIND = "standardised"
+    mean: Annotated[
+        tuple[float, ...] | None,
+        Field(description="per channel, pixels in [0, 1]; fitted on the training images if absent"),
+    ] = None
+    std: Annotated[
+        tuple[float, ...] | None, Field(description="per channel; fitted on the training images if absent")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Zca:
+    """ZCA whitening U (S + r tr(S)/d I)^-1/2 U^T of standardised images, S their covariance (1/n) X^T X."""
+
+    KIND = "zca"
+    regularisation: Annotated[
+        float, Field(ge=0, description="r, as a multiple of the mean eigenvalue (KIP and RFAD: 0.1; 0 is plain ZCA)")
+    ] = 0.1
+    per_image: Annotated[
+        bool,
+        Field(description="subtract each image's mean and divide by its norm first (KIP: true; RFAD: false)"),
+    ] = True
+
+
+_KINDS: dict[str, type] = {cls.KIND: cls for cls in (Pixels, Standardised, Zca)}
+
+
+def parse(raw: Any, where: str = "space") -> Pixels | Standardised | Zca:
+    """Settings of a space from `kind` or `{kind: ..., setting: ...}`. Raises UserError."""
+    if isinstance(raw, Pixels | Standardised | Zca):
+        return raw
+    if isinstance(raw, str):
+        raw = {"kind": raw}
+    kind = raw.get("kind") if isinstance(raw, Mapping) else None
+    if kind not in _KINDS:
+        raise UserError(f"{where}: unknown space '{kind or raw}'. {did_you_mean(str(kind or raw), _KINDS)}")
+    chosen: Pixels | Standardised | Zca = settings.parse(_KINDS[kind], raw, where)
+    return chosen
+
+
+SpaceSettings = Annotated[
+    Any, PlainValidator(parse), Field(description="what the model sees: pixels, standardised or zca")
+]
+
+
+@functools.lru_cache(maxsize=2)
+def fit(params: Pixels | Standardised | Zca, real: RealSet) -> Space:
+    """The space fitted on the training images of `real`. Raises UserError where given constants do not suit the channels."""
+    if isinstance(params, Pixels):
+        return PixelSpace()
+    if isinstance(params, Standardised):
+        return _standardise(params, real)
+    return _whiten(params, real)
+
+
+def from_settings(fitted: Mapping[str, Any]) -> Space:
+    """The space from its settings with fitted values (see `Space.settings`)."""
+    if fitted["kind"] == "pixels":
+        return PixelSpace()
+    standard = StandardSpace(torch.as_tensor(fitted["mean"]), torch.as_tensor(fitted["std"]))
+    if fitted["kind"] == "standardised":
+        return standard
+    return ZcaSpace(standard, fitted["per_image"], fitted["scale"], fitted["vectors"], fitted["values"])
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fitted spaces are equal, value by value."""
+    if one.keys() != other.keys():
+        return False
+    return all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one if k != "kind") and (
+        one["kind"] == other["kind"]
+    )
+
+
+class PixelSpace:
+    """Pixels in [0, 1], untouched."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same tensor."""
+        return pixels
+
+    def inverse(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The same tensor."""
+        return inputs
+
+    def settings(self) -> dict[str, Any]:
+        """Only the kind."""
+        return {"kind": "pixels"}
+
+
+class StandardSpace:
+    """(pixel - mean) / std; `mean` and `std` are (channels,) and broadcast over what follows the channel axis."""
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        self.mean, self.std = mean.to(torch.float64), std.to(torch.float64)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Standardise."""
+        mean, std = self._like(pixels)
+        return (pixels - mean) / std
+
+    def inverse(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Undo it exactly."""
+        mean, std = self._like(inputs)
+        return inputs * std + mean
+
+    def settings(self) -> dict[str, Any]:
+        """Kind, mean and std as lists."""
+        return {"kind": "standardised", "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    def _like(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        view = (-1,) + (1,) * (inputs.ndim - 2)
+        return self.mean.view(view).to(inputs), self.std.view(view).to(inputs)
+
+
+class ZcaSpace:
+    """Standardise, optionally normalise each image, whiten with `vectors` diag(values^-1/2) `vectors`^T, (d, d) and (d,).
+
+    The whitening is undone exactly. Per-image normalisation forgets an image's own mean and norm: its inverse gives the
+    image with mean 0 and the training images' root-mean-square norm, `scale`.
+    """
+
+    def __init__(
+        self, standard: StandardSpace, per_image: bool, scale: float, vectors: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        self.standard, self.per_image, self.scale = standard, per_image, scale
+        self.vectors, self.values = vectors, values
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Whiten."""
+        flat = self.standard.forward(pixels).flatten(1)
+        if self.per_image:
+            flat = _unit(flat)
+        return self._times(flat, -0.5).view_as(pixels)
+
+    def inverse(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Undo the whitening exactly; see the class for what per-image normalisation loses."""
+        flat = self._times(inputs.flatten(1), 0.5)
+        return self.standard.inverse((flat * self.scale).view_as(inputs))
+
+    def settings(self) -> dict[str, Any]:
+        """Kind and fitted values; `vectors` and `values` stay tensors."""
+        fitted = {"per_image": self.per_image, "scale": self.scale, "vectors": self.vectors, "values": self.values}
+        return {**self.standard.settings(), "kind": "zca", **fitted}
+
+    def _times(self, flat: torch.Tensor, power: float) -> torch.Tensor:
+        vectors, values = self.vectors.to(flat), self.values.to(flat)
+        whitened: torch.Tensor = ((flat @ vectors) * values.pow(power)) @ vectors.T
+        return whitened
+
+
+def _standardise(params: Standardised, real: RealSet) -> StandardSpace:
+    channels = real.shape[0]
+    for name, given in (("mean", params.mean), ("std", params.std)):
+        if given is not None and len(given) != channels:
+            raise UserError(
+                f"space: {name} has {len(given)} values, {real.name} has {channels} channels. Give one each."
+            )
+    if params.mean is not None and params.std is not None:
+        return StandardSpace(torch.tensor(params.mean), torch.tensor(params.std))
+    mean, std = channel_moments(real.train)
+    return StandardSpace(
+        torch.tensor(params.mean) if params.mean is not None else mean,
+        torch.tensor(params.std) if params.std is not None else std,
+    )
+
+
+def channel_moments(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the pixels of each channel, (channels,) float64, in one pass."""
+    total, square, count = torch.zeros(()), torch.zeros(()), 0
+    for chunk, _ in split.chunks(_CHUNK):
+        per_channel = chunk.transpose(0, 1).flatten(1).to(torch.float64)
+        total, square, count = (
+            total + per_channel.sum(1),
+            square + per_channel.square().sum(1),
+            count + per_channel.shape[1],
+        )
+    mean = total / count
+    std = (square / count - mean.square()).clamp(min=0).sqrt()
+    if bool((std == 0).any()):
+        raise NumericalError(f"space: a channel is constant (means {mean.tolist()}); it cannot be standardised")
+    return mean, std
+
+
+def _whiten(params: Zca, real: RealSet) -> ZcaSpace:
+    standard = StandardSpace(*channel_moments(real.train))
+    total, norm = torch.zeros(real.dim, real.dim, dtype=torch.float64), 0.0
+    for flat in _standard_chunks(standard, real.train):
+        rows = _unit(flat) if params.per_image else flat
+        total.addmm_(rows.T, rows)
+        norm += float((flat - flat.mean(1, keepdim=True)).square().sum())
+    covariance = total / len(real.train)
+    covariance.diagonal().add_(params.regularisation * covariance.trace() / real.dim)
+    values, vectors = torch.linalg.eigh(covariance)
+    floor = values[-1] * real.dim * torch.finfo(torch.float64).eps
+    if values[0] <= floor:
+        raise NumericalError(
+            f"space: the pixel covariance of {real.name} is singular (smallest eigenvalue {float(values[0]):.1e}, largest "
+            f"{float(values[-1]):.1e}); set regularisation above 0"
+        )
+    scale = (norm / len(real.train)) ** 0.5 if params.per_image else 1.0
+    return ZcaSpace(standard, params.per_image, scale, vectors, values)
+
+
+def _standard_chunks(standard: StandardSpace, split: Split) -> Iterable[torch.Tensor]:
+    for chunk, _ in split.chunks(_CHUNK):
+        yield standard.forward(chunk.to(torch.float64)).flatten(1)
+
+
+def _unit(flat: torch.Tensor) -> torch.Tensor:
+    centred = flat - flat.mean(1, keepdim=True)
+    norms: torch.Tensor = centred.norm(dim=1, keepdim=True)
+    return centred / norms.clamp(min=torch.finfo(flat.dtype).tiny)
