@@ -1,0 +1,250 @@
+"""The `stillhouse` command: what the workflow runs, job by job, and a few looks at what is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import NumericalError, UserError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one sub-command. A user's mistake ends in one line and status 2, a number that must not be in status 3."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        chosen.command(chosen)
+    except UserError as problem:
+        raise SystemExit(_end(2, f"stillhouse: {problem}")) from None
+    except NumericalError as problem:
+        raise SystemExit(_end(3, f"stillhouse: stopped on a number: {problem}")) from None
+    except OSError as problem:
+        if problem.errno is None:
+            raise
+        where = f"{problem.filename}: " if problem.filename else ""
+        raise SystemExit(
+            _end(2, f"stillhouse: {where}{problem.strerror}. Check the disk and the folder's rights.")
+        ) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(status: int, text: str) -> int:
+    print(text, file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stillhouse", description="Dataset distillation: the workflow's jobs, one by one."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_stages(commands)
+    _add_looks(commands)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one (default)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--code", default="", help="hash of the source, for the recipe")
+
+
+def _add_stages(commands: Any) -> None:
+    parser = _command(commands, "prepare", _prepare, "fetch, check and save a real data set")
+    parser.add_argument("name", help="what it is called")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--settings", type=json.loads, help="JSON with the data set's kind; its name alone by default")
+    parser.add_argument(
+        "--downloads", type=Path, default=Path("data/raw"), help="where fetched files stay (default data/raw)"
+    )
+
+    parser = _command(commands, "teach", _teach, "train a model on the whole real set")
+    parser.add_argument("data", type=Path, help="a prepared data set")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
+    parser.add_argument("--seed", type=int, default=0)
+    _computing(parser)
+
+    parser = _command(commands, "distill", _distill, "make distilled sets of one experiment")
+    parser.add_argument("data", type=Path, help="a prepared data set")
+    parser.add_argument("--experiment", required=True, help="its name, for the recipe")
+    parser.add_argument("--method", type=json.loads, required=True, help="settings as JSON, with kind")
+    parser.add_argument("--teachers", type=Path, nargs="*", default=[], help="trained models it may use")
+    parser.add_argument(
+        "--set",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("PER_CLASS", "SEED", "FILE"),
+        help="a set to make; repeatable",
+    )
+    _computing(parser)
+
+    parser = _command(commands, "evaluate", _evaluate, "score distilled sets or teachers on the whole test set")
+    parser.add_argument("data", type=Path, help="a prepared data set")
+    parser.add_argument("files", type=Path, nargs="+", help="distilled sets, or teachers with --whole")
+    parser.add_argument("--out", type=Path, required=True, help="CSV, one row per set and training seed")
+    parser.add_argument("--whole", action="store_true", help="the files are teachers")
+    parser.add_argument("--protocol", required=True, help="its name, for the rows")
+    parser.add_argument("--model-name", required=True, help="the model's name, for the rows")
+    parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
+    parser.add_argument("--trainings", type=int, default=1, help="models trained on each set (default 1)")
+    _computing(parser)
+
+    parser = _command(commands, "page", _page, "put the studies' tables and figures on one self-contained page")
+    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--studies", type=Path, nargs="+", required=True, help="the studies' parts, as their notebooks write them"
+    )
+    parser.add_argument("--metrics", type=Path, required=True, help="where the numbers alone go, as JSON")
+
+
+def _add_looks(commands: Any) -> None:
+    parser = _command(commands, "list", _list, "what there is: methods, data sets, feature maps, models, studies")
+    parser.add_argument("what", choices=["methods", "data", "features", "models", "studies"])
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+
+    parser = _command(
+        commands, "explain", _explain, "the settings of a method, data set, feature map, model, or of params.yaml"
+    )
+    parser.add_argument("name", nargs="?", help="what to explain; the sections of params.yaml by default")
+
+    parser = _command(commands, "show", _show, "a distilled set: its recipe, certificate and picture")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--picture", type=Path, help="write its images there as PNG")
+
+    parser = _command(commands, "check", _check, "read params.yaml and say what is wrong with it, or what it asks for")
+    parser.add_argument(
+        "params", type=Path, nargs="*", default=[Path("params.yaml")], help="params.yaml and its overlays"
+    )
+
+    parser = _command(commands, "table", _table, "print a study's table")
+    parser.add_argument("study", type=Path, help="the study's .md file")
+
+
+def _run(chosen: argparse.Namespace, seed: int = 0, teachers: tuple[Path, ...] = ()) -> Any:
+    import torch
+
+    from stillhouse.run import Run
+
+    torch.set_num_threads(chosen.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    name = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise UserError(
+            f"--device {name}: not usable here ({str(problem).splitlines()[0]}). Use cpu or auto."
+        ) from None
+    return Run(seed=seed, device=device, show=sys.stderr.isatty(), teachers=teachers)
+
+
+def _prepare(chosen: argparse.Namespace) -> None:
+    from stillhouse.run import Run
+    from stillhouse.stages.prepare import prepare
+
+    prepare(chosen.settings or {"kind": chosen.name}, chosen.name, chosen.downloads, Run(), chosen.out)
+
+
+def _teach(chosen: argparse.Namespace) -> None:
+    from stillhouse.stages.teach import teach
+
+    teach(chosen.data, chosen.model, _run(chosen, chosen.seed), chosen.code, chosen.threads, chosen.out)
+
+
+def _distill(chosen: argparse.Namespace) -> None:
+    from stillhouse.stages.distill import Wanted, distill
+
+    wanted = [Wanted(_whole_number(size), _whole_number(seed), Path(file)) for size, seed, file in chosen.set]
+    run = _run(chosen, teachers=tuple(chosen.teachers))
+    distill(chosen.data, chosen.experiment, chosen.method, wanted, run, chosen.code, chosen.threads)
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from stillhouse.stages import evaluate
+
+    names = (chosen.protocol, chosen.model_name)
+    if chosen.whole:
+        evaluate.evaluate_teachers(chosen.data, chosen.files, *names, _run(chosen), chosen.code, chosen.out)
+    else:
+        evaluate.evaluate_sets(
+            chosen.data, chosen.files, *names, chosen.model, chosen.trainings, _run(chosen), chosen.code, chosen.out
+        )
+
+
+def _page(chosen: argparse.Namespace) -> None:
+    from stillhouse.reporting import page
+
+    page.write(chosen.studies, chosen.out, chosen.metrics)
+
+
+def _list(chosen: argparse.Namespace) -> None:
+    from stillhouse import plugins
+
+    if chosen.what == "studies":
+        from stillhouse import config
+
+        for name, study in config.load(chosen.params).studies.items():
+            print(f"{name:20} {study.title}")
+        return
+    for name in plugins.available(chosen.what):
+        print(f"{name:20} {plugins.summary(chosen.what, name)}")
+
+
+def _explain(chosen: argparse.Namespace) -> None:
+    from stillhouse import explain
+
+    print("\n".join(explain.explain(chosen.name)))
+
+
+def _show(chosen: argparse.Namespace) -> None:
+    from stillhouse.reporting import show
+    from stillhouse.sets import DistilledSet
+
+    distilled = DistilledSet.load(chosen.file)
+    print("\n".join(show.describe(distilled)))
+    if chosen.picture:
+        from stillhouse.reporting import figures
+
+        figures.save(figures.sheet(distilled), chosen.picture)
+        print(f"picture: {chosen.picture}")
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    from stillhouse import config
+    from stillhouse.plan import Plan
+
+    plan = Plan(config.load(chosen.params[0], tuple(chosen.params[1:])))
+    sets = sum(len(batch.sets) for batch in plan.batches())
+    print(f"{', '.join(map(str, chosen.params))}: right. {len(plan.studies)} studies, {sets} distilled sets.")
+
+
+def _table(chosen: argparse.Namespace) -> None:
+    try:
+        print(chosen.study.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{chosen.study}: no such file. Make it with snakemake.") from None
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--set: expected PER_CLASS SEED FILE with whole numbers, found '{text}'.")
+    return int(text)

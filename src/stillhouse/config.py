@@ -1,0 +1,223 @@
+"""params.yaml as typed settings. Every mistake is one line with the place, and comes before the first job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from stillhouse import plugins, settings
+from stillhouse.data import whitening
+from stillhouse.errors import UserError, did_you_mean
+from stillhouse.evaluation.judge import Protocol
+
+# The judge's name for the model a set was made for, and the experiment that is no distillation at all.
+SAME, WHOLE = "same", "whole"
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of distilled images: one row an experiment, one column a class."""
+
+    dataset: Annotated[str, Field(description="a data set of the study")]
+    per_class: Annotated[Count, Field(description="a size of the study")]
+    experiments: Annotated[Names, Field(description="experiments of the study, one row each")]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table or figure of a paper: data sets x experiments x per_class x seeds x protocols."""
+
+    title: Annotated[str, Field(description="heading of its part of the report")]
+    datasets: Annotated[Names, Field(description="data sets: files of data/, or names under datasets")]
+    experiments: Annotated[Names, Field(description="names under experiments, and 'whole' for all real examples")]
+    per_class: Annotated[tuple[Count, ...], Field(min_length=1, description="distilled images per class (IPC)")]
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1, description="one distilled set each")
+    ]
+    protocols: Annotated[Names, Field(description="names under protocols: how the sets are scored")]
+    published: Annotated[
+        str, Field(description="the paper and table to set beside: a file of reporting/published, and a table")
+    ]
+    notebook: Annotated[str, Field(description="file of notebooks/ that renders it, without .ipynb")]
+    pictures: Annotated[tuple[Picture, ...], Field(description="figures of distilled images, of the first seed")] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of params.yaml, read and checked."""
+
+    scale: str
+    results: str
+    only: tuple[str, ...]
+    studies: Mapping[str, Study]
+    protocols: Mapping[str, Protocol]
+    experiments: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+    spaces: Mapping[str, Mapping[str, Any]]
+    datasets: Mapping[str, Mapping[str, Any]]
+
+    def dataset(self, name: str) -> Any:
+        """Settings (a `Params`) of a data set: one under datasets, or a file of data/ by its own name."""
+        raw = self.datasets.get(name, {"kind": name})
+        return settings.parse_plugin(
+            "data", raw, f"params.yaml: datasets.{name}" if name in self.datasets else "params.yaml"
+        )
+
+    def model(self, name: str, dataset: str, where: str = "") -> Any:
+        """Settings of a model for one data set: its space is looked up under spaces, with that data set's constants."""
+        where = where or "params.yaml"
+        if name not in self.models:
+            raise UserError(f"{where}: unknown model '{name}'. {did_you_mean(name, self.models)}")
+        raw = {k: v for k, v in self.models[name].items() if k != "label"}
+        return settings.parse_plugin("models", self._with_space(raw, dataset), f"params.yaml: models.{name}")
+
+    def method(self, experiment: str, dataset: str) -> Any:
+        """Settings of an experiment's method for one data set, its model resolved."""
+        raw = {k: v for k, v in self.experiments[experiment].items() if k != "label"}
+        where = f"params.yaml: experiments.{experiment}"
+        kind = raw.pop("method", None)
+        if kind is None:
+            raise UserError(f"{where}: 'method' is missing. Add 'method: NAME'; see 'stillhouse list methods'.")
+        if isinstance(raw.get("model"), str):
+            raw["model"] = settings.dump(self.model(raw["model"], dataset, f"{where}.model"))
+        return settings.parse_plugin("methods", {"kind": kind, **raw}, where)
+
+    def label(self, name: str) -> str:
+        """What tables and figures call an experiment or a model: its label, or its name."""
+        entry = self.experiments.get(name) or self.models.get(name) or {}
+        return str(entry.get("label", {WHOLE: "all real images"}.get(name, name)))
+
+    def model_of(self, experiment: str) -> str | None:
+        """The name of the model an experiment is made for, or None."""
+        name = self.experiments[experiment].get("model") if experiment in self.experiments else None
+        return name if isinstance(name, str) else None
+
+    def _with_space(self, raw: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+        name = raw.get("space")
+        if not isinstance(name, str) or name not in self.spaces:
+            return dict(raw)
+        per_dataset = {k: v.get(dataset) if isinstance(v, Mapping) else v for k, v in self.spaces[name].items()}
+        return {**raw, "space": {k: v for k, v in per_dataset.items() if v is not None}}
+
+
+def load(path: Path, overlays: tuple[Path, ...] = ()) -> Config:
+    """Read params.yaml and lay the files of `overlays` over it, as Snakemake's --configfile does."""
+    merged: dict[str, Any] = {}
+    for file in (path, *overlays):
+        try:
+            raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UserError(f"{file}: cannot read: {problem}.") from problem
+        except yaml.YAMLError as problem:
+            raise UserError(f"{file}: not valid YAML: {' '.join(str(problem).split())}.") from problem
+        if not isinstance(raw, dict):
+            raise UserError(f"{file}: expected 'name: value' lines at the top.")
+        merged = _merged(merged, raw)
+    return read(merged)
+
+
+def read(raw: Mapping[str, Any]) -> Config:
+    """Check a merged params.yaml. Raises UserError for the first mistake."""
+    sections = ("scale", "results", "only", "studies", "protocols", "experiments", "models", "spaces", "datasets")
+    for key in raw:
+        if key not in sections:
+            raise UserError(f"params.yaml: unknown parameter '{key}'. {did_you_mean(str(key), sections)}")
+    tables = {name: _table(raw, name) for name in sections[3:]}
+    only = raw.get("only") or ()
+    config = Config(
+        scale=str(raw.get("scale", "laptop")),
+        results=str(raw.get("results", "results")),
+        only=tuple(only.replace(",", " ").split()) if isinstance(only, str) else tuple(only),
+        studies={n: settings.parse(Study, s, f"params.yaml: studies.{n}") for n, s in tables["studies"].items()},
+        protocols={
+            n: settings.parse(Protocol, p, f"params.yaml: protocols.{n}") for n, p in tables["protocols"].items()
+        },
+        experiments=tables["experiments"],
+        models=tables["models"],
+        spaces=tables["spaces"],
+        datasets=tables["datasets"],
+    )
+    _check(config)
+    return config
+
+
+def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = raw.get(name) or {}
+    if not isinstance(table, Mapping):
+        raise UserError(f"params.yaml: {name}: expected named entries, found {table!r}.")
+    for key, entry in table.items():
+        if not isinstance(entry, Mapping):
+            raise UserError(f"params.yaml: {name}.{key}: expected 'name: value' lines, found {entry!r}.")
+        if not re.fullmatch(r"\w+", str(key)):
+            raise UserError(f"params.yaml: {name}.{key}: names become file names; use letters, digits and _ only.")
+    return dict(table)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(under)
+    for key, value in over.items():
+        below = both.get(key)
+        both[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _check(config: Config) -> None:
+    """Everything a study names must exist, and every definition must be right, used or not."""
+    for name, space in config.spaces.items():
+        given = {k: None if isinstance(v, Mapping) else v for k, v in space.items()}
+        whitening.parse({k: v for k, v in given.items() if v is not None}, f"params.yaml: spaces.{name}")
+    for name, protocol in config.protocols.items():
+        if protocol.model != SAME and protocol.model not in config.models:
+            near = did_you_mean(protocol.model, [SAME, *config.models])
+            raise UserError(f"params.yaml: protocols.{name}.model: unknown model '{protocol.model}'. {near}")
+    for name in config.datasets:
+        config.dataset(name)
+    for name in config.models:
+        config.model(name, "")
+    for name in config.experiments:
+        config.method(name, "")
+    for name, study in config.studies.items():
+        _check_study(config, name, study)
+    for name in config.only:
+        if not any(name in study.datasets for study in config.studies.values()):
+            asked = sorted({d for study in config.studies.values() for d in study.datasets})
+            raise UserError(f"params.yaml: only: no study has the data set '{name}'. {did_you_mean(name, asked)}")
+
+
+def _check_picture(where: str, study: Study, picture: Picture) -> None:
+    asked = [(picture.dataset, "datasets"), (picture.per_class, "per_class")]
+    asked += [(experiment, "experiments") for experiment in picture.experiments]
+    for value, part in asked:
+        if value not in getattr(study, part) or value == WHOLE:
+            raise UserError(
+                f"{where}: '{value}' is not among the study's {part} that are distilled. Add it there or change it."
+            )
+
+
+def _check_study(config: Config, name: str, study: Study) -> None:
+    known = {
+        "datasets": {*config.datasets, *plugins.available("data")} - {"folder"},
+        "experiments": {*config.experiments, WHOLE},
+        "protocols": set(config.protocols),
+    }
+    for part, names in known.items():
+        for each in getattr(study, part):
+            if each not in names:
+                singular = part.removesuffix("s")
+                raise UserError(
+                    f"params.yaml: studies.{name}.{part}: unknown {singular} '{each}'. {did_you_mean(each, names)}"
+                )
+        repeated = [x for x in getattr(study, part) if getattr(study, part).count(x) > 1]
+        if repeated:
+            raise UserError(f"params.yaml: studies.{name}.{part}: '{repeated[0]}' stands there twice. Remove one.")
+    for i, picture in enumerate(study.pictures):
+        _check_picture(f"params.yaml: studies.{name}.pictures[{i}]", study, picture)

@@ -1,0 +1,297 @@
+"""What a configuration asks for: which files, made from which, with which settings and which source. No computing."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse import plugins, provenance, settings
+from stillhouse.config import SAME, WHOLE, Config, Picture, Study
+from stillhouse.errors import UserError
+
+_AXES = ("per_class", "seed")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Distilled sets of one experiment on one data set that one job makes: `sets` are (per_class, seed)."""
+
+    name: str
+    dataset: str
+    experiment: str
+    sets: tuple[tuple[int, int], ...]
+    outputs: tuple[str, ...]
+    teachers: tuple[str, ...]
+
+    @property
+    def arguments(self) -> str:
+        """The sets as arguments of `stillhouse distill`."""
+        pairs = zip(self.sets, self.outputs, strict=True)
+        return " ".join(f"--set {per_class} {seed} {path}" for (per_class, seed), path in pairs)
+
+    @property
+    def log(self) -> str:
+        """Where its log goes, below logs/<scale> and without suffix."""
+        return f"distill/{self.dataset}/{self.name.removeprefix(f'distill_{self.dataset}_')}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One file of rows: one experiment's sets on one data set (or the teachers, for 'whole') scored by one model."""
+
+    dataset: str
+    experiment: str
+    protocol: str
+    model: str
+    path: str
+
+
+class Plan:
+    """Files and jobs of a configuration. Every method is a pure function of it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.studies = {name: study for name, study in config.studies.items() if self.datasets(study)}
+        self._check_sizes()
+
+    # Files
+
+    def data(self, dataset: str) -> str:
+        """The prepared data set."""
+        return f"data/prepared/{dataset}.safetensors"
+
+    def teacher(self, dataset: str, model: str, seed: int | str) -> str:
+        """A model trained on the whole real set."""
+        return f"{self.config.results}/teachers/{dataset}/{model}/seed{seed}.safetensors"
+
+    def set(self, dataset: str, experiment: str, per_class: int, seed: int) -> str:
+        """One distilled set."""
+        return f"{self.config.results}/distilled/{dataset}/{experiment}/pc{per_class}/seed{seed}.safetensors"
+
+    def evaluation(self, dataset: str, experiment: str, protocol: str, model: str) -> str:
+        """Rows of scores."""
+        return f"{self.config.results}/evaluated/{dataset}/{experiment}/{protocol}-{model}.csv"
+
+    def cost(self, path: str) -> str:
+        """The cost file beside a result."""
+        return path.removesuffix(".safetensors") + ".cost.json"
+
+    @property
+    def report(self) -> str:
+        """The folder of tables, figures and the page."""
+        return f"{self.config.results}/report"
+
+    def study_outputs(self, name: str) -> dict[str, str]:
+        """What a study renders: its tidy rows, its table in three formats, its part of the page, its executed notebook."""
+        tables = {kind: f"{self.report}/{name}.{kind}" for kind in ("csv", "md", "tex", "html")}
+        return {
+            **tables,
+            "part": f"{self.report}/parts/{name}.json",
+            "notebook": f"{self.config.results}/notebooks/{name}.ipynb",
+        }
+
+    def figures(self, name: str) -> list[str]:
+        """The figures of a study: accuracies, and distilled images."""
+        sheets = [f"{p.dataset}_pc{p.per_class}" for p in self.pictures(name)]
+        return [f"{self.report}/figures/{name}_{figure}.png" for figure in ("accuracy", *sheets)]
+
+    def pictured_sets(self, name: str) -> list[str]:
+        """The distilled sets that a study's figures show: the first seed's."""
+        seed = self.config.studies[name].seeds[0]
+        sets = [self.set(p.dataset, e, p.per_class, seed) for p in self.pictures(name) for e in p.experiments]
+        return list(dict.fromkeys(sets))
+
+    # What is asked
+
+    def datasets(self, study: Study) -> list[str]:
+        """The data sets of a study, restricted by `only`."""
+        return [name for name in study.datasets if not self.config.only or name in self.config.only]
+
+    def pictures(self, name: str) -> list[Picture]:
+        """The pictures of a study whose data set is asked for."""
+        return [p for p in self.config.studies[name].pictures if p.dataset in self.datasets(self.config.studies[name])]
+
+    def models_of(self, study: Study, experiment: str, protocol: str) -> list[str]:
+        """The models that score an experiment under a protocol."""
+        named = self.config.protocols[protocol].model
+        if named != SAME:
+            return [named]
+        own = self.config.model_of(experiment)
+        if own is not None:
+            return [own]
+        models = dict.fromkeys(self.config.model_of(e) for e in study.experiments)
+        return [model for model in models if model is not None]
+
+    def evaluations(self, study: str) -> list[Evaluation]:
+        """The evaluations a study needs."""
+        asked = self.config.studies[study]
+        found = []
+        for dataset, experiment, protocol in itertools.product(
+            self.datasets(asked), asked.experiments, asked.protocols
+        ):
+            for model in self.models_of(asked, experiment, protocol):
+                path = self.evaluation(dataset, experiment, protocol, model)
+                found.append(Evaluation(dataset, experiment, protocol, model, path))
+        return found
+
+    def sets(self, dataset: str, experiment: str) -> list[tuple[int, int]]:
+        """(per_class, seed) of the sets that the studies ask of an experiment on a data set."""
+        asked: dict[tuple[int, int], None] = {}
+        for study in self.studies.values():
+            if dataset in self.datasets(study) and experiment in study.experiments:
+                asked |= dict.fromkeys(itertools.product(study.per_class, study.seeds))
+        return sorted(asked)
+
+    def seeds(self, dataset: str, model: str) -> list[int]:
+        """Seeds of the teachers that the studies ask for as the score of the whole real set."""
+        asked: set[int] = set()
+        for study in self.studies.values():
+            models = {m for p in study.protocols for m in self.models_of(study, WHOLE, p)}
+            if dataset in self.datasets(study) and WHOLE in study.experiments and model in models:
+                asked |= set(study.seeds)
+        return sorted(asked)
+
+    def evaluated_files(self, dataset: str, experiment: str, model: str) -> list[str]:
+        """What an evaluation scores: sets, or teachers for 'whole'."""
+        if experiment == WHOLE:
+            return [self.teacher(dataset, model, seed) for seed in self.seeds(dataset, model)]
+        return [self.set(dataset, experiment, *each) for each in self.sets(dataset, experiment)]
+
+    def batches(self) -> list[Batch]:
+        """The distillation jobs. Sets that a method makes together (its BATCH) share one, so that starting costs little."""
+        pairs = dict.fromkeys(
+            (dataset, experiment)
+            for study in self.studies.values()
+            for dataset, experiment in itertools.product(self.datasets(study), study.experiments)
+            if experiment != WHOLE
+        )
+        return [batch for pair in pairs for batch in self._batches(*pair)]
+
+    def _batches(self, dataset: str, experiment: str) -> Iterator[Batch]:
+        method = self.config.method(experiment, dataset)
+        module = plugins.load("methods", settings.kind_of(method))
+        apart = [i for i, axis in enumerate(_AXES) if axis not in getattr(module, "BATCH", ())]
+        groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        for each in self.sets(dataset, experiment):
+            groups.setdefault(tuple(each[i] for i in apart), []).append(each)
+        for key, sets in groups.items():
+            suffix = "".join(f"_{('pc', 'seed')[i]}{value}" for i, value in zip(apart, key, strict=True))
+            yield Batch(
+                name=f"distill_{dataset}_{experiment}{suffix}",
+                dataset=dataset,
+                experiment=experiment,
+                sets=tuple(sets),
+                outputs=tuple(self.set(dataset, experiment, *each) for each in sets),
+                teachers=tuple(self._teachers_for(module, experiment, dataset, sorted({seed for _, seed in sets}))),
+            )
+
+    def _teachers_for(self, module: Any, experiment: str, dataset: str, seeds: Iterable[int]) -> Iterator[str]:
+        """Teachers a method learns from, where it says so and they have a name."""
+        model = self.config.model_of(experiment)
+        if model is not None and hasattr(module, "teachers"):
+            yield from (self.teacher(dataset, model, seed) for seed in seeds)
+
+    # Settings and source, as job parameters
+
+    @functools.cache  # noqa: B019 (one plan lives as long as the process)
+    def settings_of_experiment(self, experiment: str, dataset: str) -> str:
+        """A method's settings as JSON, every default written out."""
+        return _json(settings.dump(self.config.method(experiment, dataset)))
+
+    @functools.cache  # noqa: B019
+    def settings_of_model(self, model: str, dataset: str) -> str:
+        """A model's settings as JSON, its space resolved."""
+        return _json(settings.dump(self.config.model(model, dataset)))
+
+    def settings_of_dataset(self, dataset: str) -> str:
+        """A data set's settings as JSON."""
+        return _json(settings.dump(self.config.dataset(dataset)))
+
+    def source_files(self, dataset: str) -> list[str]:
+        """The user's own files behind a data set; none for those that are fetched."""
+        params = self.config.dataset(dataset)
+        module = plugins.load("data", settings.kind_of(params))
+        return [str(path) for path in module.files(params)] if hasattr(module, "files") else []
+
+    def code_of_dataset(self, dataset: str) -> str:
+        """Hash of the source that prepares a data set."""
+        return provenance.code_hash(["stages.prepare", f"data.{settings.kind_of(self.config.dataset(dataset))}"])
+
+    def code_of_teacher(self, model: str) -> str:
+        """Hash of the source that trains a teacher."""
+        return provenance.code_hash(["stages.teach", *_plugin_modules(settings.dump(self.config.model(model, "")))])
+
+    def code_of_method(self, experiment: str) -> str:
+        """Hash of the source that runs an experiment's method."""
+        return provenance.code_hash(
+            ["stages.distill", *_plugin_modules(settings.dump(self.config.method(experiment, "")))]
+        )
+
+    def code_of_evaluation(self, model: str) -> str:
+        """Hash of the source that scores by a model."""
+        return provenance.code_hash(["stages.evaluate", *_plugin_modules(settings.dump(self.config.model(model, "")))])
+
+    def code_of_report(self) -> str:
+        """Hash of the source that renders."""
+        return provenance.code_hash(["reporting.study", "reporting.page"])
+
+    def settings_of_study(self, name: str) -> str:
+        """What a study's rendering depends on beside its rows, as JSON: layout, names, files."""
+        study = self.config.studies[name]
+        names = (*study.experiments, *self.config.models)
+        seed = study.seeds[0]
+        layout = {
+            "name": name,
+            "title": study.title,
+            "scale": self.config.scale,
+            "published": study.published,
+            "datasets": self.datasets(study),
+            "experiments": study.experiments,
+            "per_class": study.per_class,
+            "seeds": study.seeds,
+            "labels": {each: self.config.label(each) for each in names},
+            "rows": [each.path for each in self.evaluations(name)],
+            "pictures": [
+                {
+                    "figure": f"{p.dataset}_pc{p.per_class}",
+                    "dataset": p.dataset,
+                    "per_class": p.per_class,
+                    "sets": {e: self.set(p.dataset, e, p.per_class, seed) for e in p.experiments},
+                }
+                for p in self.pictures(name)
+            ],
+        }
+        return json.dumps(layout)  # in this order: rows, columns and pictures follow it
+
+    def _check_sizes(self) -> None:
+        """A set may ask a class for no more examples than it has, where the method draws real ones."""
+        for name, study in self.studies.items():
+            for dataset in self.datasets(study):
+                smallest = _smallest_class(self.config.dataset(dataset))
+                if smallest is not None and max(study.per_class) > smallest:
+                    raise UserError(
+                        f"params.yaml: studies.{name}.per_class: {max(study.per_class)} is more than the smallest class of "
+                        f"{dataset} has ({smallest}). Choose {smallest} or fewer."
+                    )
+
+
+def _smallest_class(params: Any) -> int | None:
+    module = plugins.load("data", settings.kind_of(params))
+    if hasattr(module, "smallest_class"):
+        return int(module.smallest_class(params))
+    return min(module.COUNTS[0]) if hasattr(module, "COUNTS") else None
+
+
+def _plugin_modules(dumped: Any) -> list[str]:
+    """The modules that settings choose by name."""
+    packages = ("methods", "models", "features")
+    kinds = set(settings.kinds_in(dumped))
+    return sorted(f"{package}.{kind}" for package in packages for kind in kinds & set(plugins.available(package)))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, sort_keys=True)

@@ -1,0 +1,146 @@
+"""Figures: accuracy against size, and distilled images. The same content gives the same bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from stillhouse.reporting.study import Layout
+from stillhouse.sets import DistilledSet
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and in this order.
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+}
+_COLUMNS = 10  # images a row
+# The data's pixels lie in [0, 1]; images that leave it by more than this are drawn on a scale of their own.
+_SLACK = 0.5
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write as PNG without anything that changes from run to run."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, metadata={"Software": None})
+    plt.close(figure)
+
+
+def accuracy(layout: Layout, tidy: pd.DataFrame) -> Figure:
+    """Test accuracy against images per class: a panel per data set and model, the whole set as a line, the paper as crosses."""
+    chosen = tidy[tidy["metric"] == "test accuracy"]
+    models = [name for name in layout.labels if name in set(chosen["model"])]
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            len(layout.datasets), len(models), figsize=(2.9 * len(models) + 0.4, 2.3 * len(layout.datasets) + 0.7),
+            squeeze=False, sharex=True, layout="constrained",
+        )  # fmt: skip
+        for i, dataset in enumerate(layout.datasets):
+            for j, model in enumerate(models):
+                cell = chosen[(chosen["dataset"] == dataset) & (chosen["model"] == model)]
+                _panel(panels[i, j], layout, cell)
+                panels[i, j].set_title(f"{dataset}, {layout.labels[model]}", fontsize=9, loc="left")
+            panels[i, 0].set_ylabel("test accuracy, %")
+        for axis in panels[-1]:
+            axis.set_xlabel("images per class")
+        entries = {label: line for line, label in zip(*panels[0, 0].get_legend_handles_labels(), strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
+    whole = cell[cell["per_class"].isna()]
+    for level in whole["mean"]:
+        axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+    sized = cell[cell["per_class"].notna()]
+    names = list(dict.fromkeys(layout.labels[e] for e in layout.experiments if e != "whole"))
+    for name, colour in zip(names, _COLOURS, strict=False):
+        line = sized[sized["experiment"].map(layout.labels) == name].sort_values("per_class")
+        if len(line):
+            # Exact sets lie on one another: each later one is drawn smaller.
+            size = 7 - 1.5 * names.index(name)
+            axis.errorbar(
+                line["per_class"].astype(float), line["mean"], line["std"].fillna(0), color=colour, marker="o",
+                markersize=max(size, 3), linewidth=1.2, capsize=2, label=name,
+            )  # fmt: skip
+    theirs = sized.dropna(subset=["published"]).drop_duplicates("per_class")
+    if len(theirs):
+        axis.plot(theirs["per_class"].astype(float), theirs["published"], "x", color="black", label="paper", zorder=5)
+    axis.set_xscale("log")
+    ticks = sorted(set(sized["per_class"].astype(int)))
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+
+
+def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Figure:
+    """Rows of distilled images, one row a set, one column a class (the first ten): the first image of each class."""
+    any_set = next(iter(sets.values()))
+    columns = min(_COLUMNS, len(any_set.classes))
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            len(sets),
+            columns,
+            figsize=(0.72 * columns + 1.9, 0.78 * len(sets) + 0.3),
+            squeeze=False,
+            layout="constrained",
+        )
+        for row, (name, distilled) in zip(panels, sets.items(), strict=True):
+            images, stretched = _first_of_each_class(distilled, columns)
+            for axis, image in zip(row, images, strict=True):
+                _draw(axis, image)
+            text = labels[name] + ("\n(own scale)" if stretched else "")
+            row[0].text(-0.15, 0.5, text, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
+        for axis, name in zip(panels[0], any_set.classes, strict=False):
+            axis.set_title(name, fontsize=7)
+    return figure
+
+
+def sheet(distilled: DistilledSet, limit: int = 100) -> Figure:
+    """The images of one set, ten a row, at most `limit`."""
+    images, _ = _drawable(distilled.pictures()[:limit].numpy())
+    lines = math.ceil(len(images) / _COLUMNS)
+    figure, panels = plt.subplots(
+        lines, _COLUMNS, figsize=(7.2, 0.78 * lines + 0.2), squeeze=False, layout="constrained"
+    )
+    for axis in panels.flat:
+        axis.set_axis_off()
+    for axis, image, label in zip(panels.flat, images, distilled.labels.tolist(), strict=False):
+        _draw(axis, image)
+        axis.set_title(distilled.classes[label], fontsize=6)
+    return figure
+
+
+def _first_of_each_class(distilled: DistilledSet, columns: int) -> tuple[np.ndarray[Any, Any], bool]:
+    # Classes take turns in every set, so the first of each class are the first of all.
+    return _drawable(distilled.pictures()[:columns].numpy())
+
+
+def _drawable(images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
+    """Images (m, channels, h, w) as (m, h, w, channels) in [0, 1], and whether they were drawn on a scale of their own."""
+    shown = np.moveaxis(images, 1, -1)
+    if shown.min() >= -_SLACK and shown.max() <= 1 + _SLACK:
+        return shown.clip(0, 1), False
+    low, high = (np.percentile(shown, q, axis=(1, 2, 3), keepdims=True) for q in (1, 99))
+    return ((shown - low) / np.maximum(high - low, 1e-12)).clip(0, 1), True
+
+
+def _draw(axis: Any, image: np.ndarray[Any, Any]) -> None:
+    axis.set_axis_off()
+    grey = image.shape[-1] == 1
+    axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

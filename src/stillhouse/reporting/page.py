@@ -1,0 +1,111 @@
+"""The results page: every study's table, figures and recipes in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from stillhouse.reporting import tables
+from stillhouse.reporting.study import Layout
+from stillhouse.reporting.tables import Row
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure of a study: its file, relative to the report, and what it shows."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A study on the page."""
+
+    name: str
+    title: str
+    scale: str
+    citation: str
+    notes: list[str]
+    models: dict[str, str]
+    rows: list[dict[str, Any]]
+    figures: list[dict[str, str]]
+    recipes: dict[str, Any]
+
+
+def part(
+    layout: Layout,
+    citation: str,
+    notes: Sequence[str],
+    lines: Sequence[Row],
+    figures: Sequence[Image],
+    recipes: dict[str, Any],
+) -> Part:
+    """Put a study's pieces together; `notes` are sentences for under the table."""
+    shown = [
+        {
+            "dataset": line.dataset,
+            "per_class": line.per_class,
+            "label": line.label,
+            "reference": line.reference,
+            "cells": {name: _cell(cell) for name, cell in line.cells.items()},
+        }
+        for line in lines
+    ]
+    return Part(
+        name=layout.name, title=layout.title, scale=layout.scale, citation=citation, notes=list(notes),
+        models=tables.models(layout, list(lines)), rows=shown, figures=[asdict(figure) for figure in figures], recipes=recipes,
+    )  # fmt: skip
+
+
+def save(study: Part, path: Path | str) -> None:
+    """Write a study's part as JSON, for `write`."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(asdict(study), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write(parts: Sequence[Path], out: Path, numbers: Path) -> None:
+    """Read the studies' parts; write the page, whose figures lie beside it, and the numbers alone as JSON."""
+    studies = [Part(**json.loads(path.read_text(encoding="utf-8"))) for path in parts]
+    out.write_text(render(studies, out.parent), encoding="utf-8")
+    numbers.write_text(json.dumps({s.name: metrics(s) for s in studies}, indent=1) + "\n", encoding="utf-8")
+
+
+def metrics(study: Part) -> dict[str, dict[str, float]]:
+    """Mean test accuracies in percent, by data set, size and training set, then model: what `dvc metrics diff` compares."""
+    found: dict[str, dict[str, float]] = {}
+    for row in study.rows:
+        name = f"{row['dataset']} {row['per_class']} {row['label']}"
+        found[name] = {study.models[model]: float(cell["mean"]) for model, cell in row["cells"].items()}
+    return found
+
+
+def render(studies: Sequence[Part], folder: Path) -> str:
+    """The page as HTML; figures are read from `folder` and embedded."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["embed"] = lambda file: _embed(folder / file)
+    environment.filters["pretty"] = lambda recipe: json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False)
+    return environment.get_template("page.html").render(studies=studies)
+
+
+def _cell(cell: tables.Cell) -> dict[str, Any]:
+    spread = f"± {cell.std:.2f}" if cell.seeds > 1 else ""
+    return {
+        "mean": f"{cell.mean:.2f}", "spread": spread, "seeds": cell.seeds, "theirs": cell.theirs, "difference": cell.difference,
+        "recipe": cell.recipe,
+    }  # fmt: skip
+
+
+def _embed(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,173 @@
+"""A study's rows: scores gathered over seeds, beside the published numbers, each with the recipe that makes it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stillhouse import artifact
+from stillhouse.reporting import published
+
+COLUMNS = [
+    "study", "dataset", "experiment", "method", "per_class", "protocol", "model", "metric", "mean", "std", "seeds",
+    "published", "published_source", "difference", "budget", "recipe",
+]  # fmt: skip
+_GROUP = ["dataset", "experiment", "method", "per_class", "protocol", "model", "metric"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a study is laid out: what the workflow passes to its notebook, as JSON."""
+
+    name: str
+    title: str
+    scale: str
+    published: str
+    datasets: list[str]
+    experiments: list[str]
+    per_class: list[int]
+    seeds: list[int]
+    labels: Mapping[str, str]
+    rows: list[str]
+    pictures: list[Mapping[str, Any]]
+
+    @classmethod
+    def from_json(cls, text: str) -> Layout:
+        """Read it."""
+        return cls(**json.loads(text))
+
+
+def scores(layout: Layout) -> pd.DataFrame:
+    """All rows of scores of the study: one per distilled set, training seed and metric."""
+    types: Any = {"per_class": "Int64", "recipe": str, "code": str}
+    parts = [pd.read_csv(path, dtype=types) for path in layout.rows]
+    rows = pd.concat(parts, ignore_index=True)
+    asked = rows["per_class"].isna() | rows["per_class"].isin(layout.per_class)
+    return rows[asked & rows["seed"].isin(layout.seeds)].reset_index(drop=True)
+
+
+def tidy(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per number of the report: mean and sample standard deviation over seeds, and the published number."""
+    gathered = rows.groupby(_GROUP, dropna=False, sort=False)
+    table = gathered.agg(
+        mean=("value", "mean"), std=("value", "std"), seeds=("seed", "nunique"), budget=("budget", "first")
+    ).reset_index()
+    table["recipe"] = [_identity(group) for _, group in gathered]
+    known = published.table(layout.published).rename(columns={"value": "published", "source": "published_source"})
+    table = table.merge(known.drop(columns="std"), on=published.KEYS, how="left")
+    table["difference"] = table["mean"] - table["published"]
+    table.insert(0, "study", layout.name)
+    order = {name: place for place, name in enumerate([*layout.datasets, *layout.experiments])}
+    ranked = table.assign(
+        a=table["dataset"].map(order), b=table["per_class"].fillna(0), c=table["experiment"].map(order)
+    )
+    keys = ["a", "b", "c", "model", "metric"]
+    return ranked.sort_values(keys, kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def recipes(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """For every number of the report, by its `recipe`: what it is and everything that made each of its sets."""
+    found = {}
+    for _, group in rows.groupby(_GROUP, dropna=False, sort=False):
+        first = group.iloc[0]
+        found[_identity(group)] = {
+            "what": {name: None if pd.isna(first[name]) else _plain(first[name]) for name in _GROUP},
+            "judged_by_source": first["code"],
+            "values": [_value(row) for _, row in group.iterrows()],
+            "command": f"snakemake --cores all --force {shlex.join(sorted(set(group['file'])))}",
+            **_made_by(Path(first["file"])),
+        }
+    return found
+
+
+def exactness(rows: pd.DataFrame) -> pd.DataFrame:
+    """For sets with a certificate, per data set and model: the largest weight error, and the largest distance of a set's
+    accuracy to its teacher's, in points.
+    """
+    keys = ["dataset", "model", "seed"]
+    accuracy = rows[rows["metric"] == "test accuracy"]
+    teachers = accuracy[accuracy["experiment"] == "whole"].set_index(keys)["value"].rename("teacher")
+    errors = rows[rows["metric"] == "weight error"].set_index("file")["value"].rename("weight error")
+    certified = accuracy.join(errors, on="file", how="inner").join(teachers, on=keys)
+    certified["accuracy gap"] = (certified["value"] - certified["teacher"]).abs()
+    gathered = certified.groupby(["dataset", "model"], sort=False)
+    return gathered.agg(
+        sets=("file", "nunique"), weight_error=("weight error", "max"), accuracy_gap=("accuracy gap", "max")
+    ).reset_index()
+
+
+def findings(table: pd.DataFrame, exact: pd.DataFrame) -> list[str]:
+    """What the numbers say, in sentences computed from them."""
+    said = []
+    if len(exact):
+        said.append(
+            f"Weights: over {exact['sets'].sum()} exact sets, what least squares learns from the stored images differs from the "
+            f"teacher's weights by at most {exact['weight_error'].max():.1e} (relative, float64), and test accuracy by at most "
+            f"{exact['accuracy_gap'].max():.2f} points."
+        )
+    compared = table[table["published"].notna() & (table["metric"] == "test accuracy")]
+    if len(compared):
+        furthest = compared.iloc[int(compared["difference"].abs().argmax())]
+        within = (compared["difference"].abs() <= 1).sum()
+        said.append(
+            f"Beside the paper: {within} of {len(compared)} numbers lie within 1 point of the published one; the furthest is "
+            f"{furthest['dataset']}, {furthest['model']}, at {furthest['difference']:+.2f}. The paper prints one run "
+            "without deviation, and does not say whether its sets start from noise or from real images: both stand beside "
+            "the same number."
+        )
+    return said
+
+
+def spent(cost: pd.DataFrame) -> list[str]:
+    """What it took, in a sentence."""
+    seconds = cost["seconds"].sum()
+    where = ", ".join(sorted(set(cost["device"])))
+    return [
+        f"Cost: {len(cost)} distilled sets and teachers in {seconds:.0f} seconds of computing ({where}, "
+        f"{cost['threads'].max()} thread(s) a job), at most {cost['peak_memory_mb'].max():.0f} MB a process."
+    ]
+
+
+def picture_labels(layout: Layout, table: pd.DataFrame) -> dict[str, str]:
+    """What a row of images is called: the experiment's label, and its model where it is made for one."""
+    scored_by = table.groupby("experiment")["model"].unique()
+    return {
+        str(name): "\n".join([layout.labels[str(name)], *(layout.labels[m] for m in models if len(models) == 1)])
+        for name, models in scored_by.items()
+    }
+
+
+def costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seconds and peak memory of every file that was scored, from the cost files beside them."""
+    files = rows[["dataset", "experiment", "per_class", "seed", "file"]].drop_duplicates("file")
+    read = [json.loads(Path(f).with_suffix(".cost.json").read_text(encoding="utf-8")) for f in files["file"]]
+    return pd.concat([files.reset_index(drop=True), pd.DataFrame(read)], axis=1)
+
+
+def _identity(group: pd.DataFrame) -> str:
+    parts = group[[*_GROUP, "seed", "training_seed", "recipe", "code"]].astype(str)
+    return hashlib.sha256(parts.to_csv(index=False).encode()).hexdigest()[:10]
+
+
+def _value(row: Any) -> dict[str, Any]:
+    return {name: _plain(row[name]) for name in ("seed", "training_seed", "value", "file", "recipe")}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _made_by(file: Path) -> dict[str, Any]:
+    """The recipe inside the first seed's file; the others differ in their seed alone."""
+    header = artifact.header(file)
+    kept = {"made_by": header["recipe"]}
+    if header.get("certificate"):
+        kept["certificate"] = header["certificate"]
+    return kept

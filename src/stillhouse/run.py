@@ -1,0 +1,58 @@
+"""What a computation gets from outside: chance, a device, a place to report and to keep what it has done so far."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from stillhouse.teacher import Teacher
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed on one device.
+
+    seed      decides everything that is drawn
+    device    where large tensors live
+    log       what a person wants to know afterwards
+    show      draw progress bars (only when a person is watching)
+    teachers  teachers that are already trained, for methods that need one
+    """
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("stillhouse"))
+    show: bool = False
+    teachers: tuple[Path, ...] = ()
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A generator for one purpose; draws for one purpose do not move those for another."""
+        return torch.Generator().manual_seed(stream(self.seed, purpose))
+
+    def progress(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """The items, with a progress bar on a terminal."""
+        yield from tqdm(items, total=total, desc=what, disable=not self.show, leave=False, file=sys.stderr)
+
+    def find_teacher(self, model: object, seed: int, fingerprint: str) -> Teacher | None:
+        """The teacher of this model, seed and data among `teachers`, or None."""
+        for path in self.teachers:
+            teacher = Teacher.load(path)
+            if (teacher.model, teacher.seed, teacher.data["fingerprint"]) == (model, seed, fingerprint):
+                return teacher
+        return None
+
+
+def stream(seed: int, purpose: str) -> int:
+    """A 63-bit seed from a seed and a purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

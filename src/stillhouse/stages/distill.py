@@ -1,0 +1,55 @@
+"""Make distilled sets: all that one job is asked for, of one experiment on one data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse import plugins, provenance, settings
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet
+from stillhouse.stages import outputs
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One set to make: its size, its seed, its file."""
+
+    per_class: int
+    seed: int
+    out: Path
+
+
+def distill(
+    data: Path, experiment: str, method: dict[str, Any], wanted: list[Wanted], run: Run, code: str, threads: int
+) -> None:
+    """Make the sets `wanted` with `method` (settings with `kind`), write each with its cost."""
+    module = plugins.load("methods", str(method["kind"]))
+    params = settings.parse_plugin("methods", method, experiment)
+    real = RealSet.load(data)
+    for each in run.progress(wanted, len(wanted), f"{experiment} on {real.name}"):
+        seeded = dataclasses.replace(run, seed=each.seed)
+        with outputs.cost(each.out, provenance.device_kind(run.device), threads):
+            distilled: DistilledSet = module.distill(real, each.per_class, params, seeded)
+        recipe = {
+            "dataset": real.name,
+            "experiment": experiment,
+            "method": settings.dump(params),
+            "per_class": each.per_class,
+            "seed": each.seed,
+            "data": {"name": real.name, "fingerprint": real.fingerprint, "order": real.order},
+            "code": code,
+            "versions": provenance.versions(),
+            "device": provenance.device_kind(run.device),
+            "budget": module.budget(params) if hasattr(module, "budget") else 1.0,
+        }
+        dataclasses.replace(distilled, recipe=recipe).save(each.out)
+        run.log.info("%s: %d examples%s", each.out, len(distilled), _exactness(distilled))
+
+
+def _exactness(distilled: DistilledSet) -> str:
+    if not distilled.certificate:
+        return ""
+    return f", weights given back to {distilled.certificate['error_images']:.1e}"

@@ -1,0 +1,42 @@
+"""What every stage leaves beside its result: what the run cost."""
+
+import contextlib
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write in one step: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write as indented JSON with sorted keys."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def cost_path(path: Path) -> Path:
+    """The cost file beside a result."""
+    return path.with_suffix(".cost.json")
+
+
+@contextlib.contextmanager
+def cost(path: Path, device: str, threads: int) -> Iterator[None]:
+    """Write, after the block, what it took: seconds, the process's peak memory in MB, and on what machine."""
+    started = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - started
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    machine = {"host": platform.node(), "device": device, "threads": threads}
+    write_json(cost_path(path), {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), **machine})

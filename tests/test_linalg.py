@@ -1,0 +1,97 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillhouse import linalg
+from stillhouse.errors import NumericalError
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=25, deadline=None)
+@given(features=st.integers(1, 40), chunks=st.lists(st.integers(1, 20), min_size=1, max_size=4))
+def test_moments_of_any_chunks_are_those_of_the_whole(features: int, chunks: list[int]) -> None:
+    rows, targets = normal(sum(chunks), features), normal(sum(chunks), 3, seed=1)
+    sums = linalg.Moments(features, 3)
+    for some, wanted in zip(rows.split(chunks), targets.split(chunks), strict=True):
+        sums.add(some, wanted)
+    torch.testing.assert_close(sums.gram, rows.T @ rows)
+    torch.testing.assert_close(sums.cross, rows.T @ targets)
+    assert torch.equal(sums.gram, sums.gram.T)
+    assert sums.count == len(rows)
+
+
+@pytest.mark.parametrize("ridge", [1e-6, 1.0, 1e5])
+@pytest.mark.parametrize("examples", [5, 30, 80])
+def test_every_point_of_the_path_solves_the_normal_equations(ridge: float, examples: int) -> None:
+    rows, targets = normal(examples, 30), normal(examples, 4, seed=1)
+    for path in (linalg.RidgePath.of_moments(rows.T @ rows, rows.T @ targets), linalg.RidgePath.of_rows(rows, targets)):
+        weights = path.weights(ridge)
+        gradient = rows.T @ (rows @ weights - targets) + ridge * weights
+        assert float(gradient.abs().max()) < 1e-9 * max(1.0, ridge)
+
+
+def test_without_ridge_the_path_gives_the_least_norm_solution() -> None:
+    rows, targets = normal(12, 30), normal(12, 2, seed=1)
+    wanted = torch.linalg.pinv(rows) @ targets
+    torch.testing.assert_close(linalg.RidgePath.of_rows(rows, targets).weights(0.0), wanted)
+    torch.testing.assert_close(linalg.RidgePath.of_moments(rows.T @ rows, rows.T @ targets).weights(0.0), wanted)
+
+
+def test_predictions_along_the_path_are_features_times_weights() -> None:
+    rows, targets, new = normal(20, 8), normal(20, 3, seed=1), normal(5, 8, seed=2)
+    path = linalg.RidgePath.of_rows(rows, targets)
+    for ridge, scores in zip([0.0, 0.1, 10.0], path.predictions(new, [0.0, 0.1, 10.0]), strict=True):
+        torch.testing.assert_close(scores, new @ path.weights(ridge))
+
+
+def test_the_path_reports_the_rank_of_the_features() -> None:
+    rows = normal(50, 4) @ normal(4, 9, seed=1)
+    assert linalg.RidgePath.of_moments(rows.T @ rows, rows.T).rank() == 4
+
+
+def test_nan_in_the_gram_matrix_is_refused_with_its_count() -> None:
+    gram = torch.eye(3, dtype=torch.float64)
+    gram[0, 1] = torch.nan
+    with pytest.raises(NumericalError, match="1 entries"):
+        linalg.RidgePath.of_moments(gram, gram)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (20, 7), (7, 20), (1, 5), (5, 1)])
+def test_a_pseudo_inverse_obeys_penrose(shape: tuple[int, int]) -> None:
+    matrix = normal(*shape)
+    found = linalg.pseudo_inverse(matrix)
+    inverse = found.value
+    torch.testing.assert_close(matrix @ inverse @ matrix, matrix)
+    torch.testing.assert_close(inverse @ matrix @ inverse, inverse)
+    torch.testing.assert_close((matrix @ inverse).T, matrix @ inverse)
+    torch.testing.assert_close((inverse @ matrix).T, inverse @ matrix)
+    assert found.rank == min(shape)
+
+
+def test_the_pseudo_inverse_of_a_rank_deficient_matrix_is_torchs() -> None:
+    matrix = normal(12, 3) @ normal(3, 8, seed=1)
+    found = linalg.pseudo_inverse(matrix)
+    assert found.rank == 3
+    torch.testing.assert_close(found.value, torch.linalg.pinv(matrix))
+
+
+def test_the_reported_condition_is_never_below_the_true_one() -> None:
+    matrix = normal(30, 10)
+    found = linalg.pseudo_inverse(matrix).condition
+    true = float(torch.linalg.cond(matrix))
+    assert true <= found <= 10 * true
+
+
+def test_a_zero_matrix_has_rank_zero_and_a_zero_pseudo_inverse() -> None:
+    found = linalg.pseudo_inverse(torch.zeros(4, 3, dtype=torch.float64))
+    assert found.rank == 0
+    assert torch.equal(found.value, torch.zeros(3, 4, dtype=torch.float64))
+
+
+def test_the_largest_singular_value_is_that_of_the_decomposition() -> None:
+    matrix = normal(30, 12)
+    assert linalg.largest_singular_value(matrix) == pytest.approx(float(torch.linalg.svdvals(matrix)[0]), rel=1e-4)
