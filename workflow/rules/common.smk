@@ -1,0 +1,43 @@
+"""The plan behind the rules, and the parameters that make a result old when its settings or its source change."""
+
+import os
+import sys
+from pathlib import Path
+
+# A second clone, or `dvc exp run --temp`, has to run its own source and not the one that happens to be installed.
+SOURCE = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, SOURCE)
+os.environ.update(
+    PYTHONPATH=SOURCE,
+    PATH=os.pathsep.join(
+        [str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]
+    ),
+)
+
+from stillhouse import config as params, machine
+from stillhouse.errors import UserError
+from stillhouse.plan import Plan
+
+
+def read_plan(settings):
+    """The plan of the configuration; a mistake in it ends here, in one line."""
+    try:
+        return Plan(params.read(settings))
+    except UserError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)
+
+
+plan = read_plan(config)
+
+
+# Jobs wait for one another at the GPU (profiles say how many run at once) only where there is one.
+GPU = min(machine.gpus(), 1)
+
+
+wildcard_constraints:
+    dataset=r"\w+",
+    experiment=r"\w+",
+    model=r"\w+",
+    protocol=r"\w+",
+    seed=r"\d+",

@@ -1,0 +1,28 @@
+"""Scores."""
+
+
+rule evaluate:
+    """Score one experiment's distilled sets by one model on the whole test set."""
+    input:
+        data="data/prepared/{dataset}.safetensors",
+        files=lambda w: plan.evaluated_files(w.dataset, w.experiment, w.model),
+    output:
+        ensure(
+            plan.evaluation("{dataset}", "{experiment}", "{protocol}", "{model}"),
+            non_empty=True,
+        ),
+    log:
+        f"logs/{plan.config.scale}/evaluate/{{dataset}}/{{experiment}}/{{protocol}}-{{model}}.log",
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=3000,
+    params:
+        whole=lambda w: "--whole" if w.experiment == params.WHOLE else "",
+        settings=lambda w: plan.settings_of_model(w.model, w.dataset),
+        trainings=lambda w: plan.config.protocols[w.protocol].trainings,
+        code=lambda w: plan.code_of_evaluation(w.model),
+    shell:
+        "stillhouse evaluate {input.data} {input.files} {params.whole} --protocol {wildcards.protocol}"
+        " --model-name {wildcards.model} --model {params.settings:q} --trainings {params.trainings}"
+        " --code {params.code} --threads {threads} --out {output} > {log} 2>&1"
