@@ -175,12 +175,17 @@ def rank(matrix: torch.Tensor) -> int:
     return int(torch.linalg.matrix_rank(matrix.to(torch.float64)))
 
 
-def largest_singular_value(matrix: torch.Tensor, steps: int = 200) -> float:
-    """sigma_1 by power iteration from the longest row: from below, and to many digits where sigma_1 stands apart."""
-    vector = matrix[matrix.norm(dim=1).argmax()]
+def largest_singular_value(matrix: torch.Tensor, steps: int = 200, tolerance: float = 1e-6) -> float:
+    """sigma_1 by power iteration from the longest row: approached from below, until a step changes it by less than
+    `tolerance`, relatively.
+    """
+    vector, found = matrix[matrix.norm(dim=1).argmax()], 0.0
     for _ in range(steps):
         vector = matrix.T @ (matrix @ (vector / vector.norm()))
-    return float(vector.norm().sqrt())
+        before, found = found, float(vector.norm().sqrt())
+        if found - before < tolerance * found:
+            break
+    return found
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:

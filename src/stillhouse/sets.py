@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stillhouse import artifact
+from stillhouse import artifact, spaces
 from stillhouse.errors import NumericalError, UserError
 
 _FORMAT = 1
@@ -109,7 +109,7 @@ class DistilledSet:
     inputs    (m, *shape), floating, in the space named by `space`
     targets   (m, c), real-valued
     classes   class names in the order of the target columns
-    space     how the inputs came from pixels, and so how to undo it (see `data.whitening`): settings with fitted values
+    space     how the inputs came from pixels, and so how to undo it (see `spaces`): settings with fitted values
     model     the model it was made for, or None: settings, and the seed of its initial weights
     schedule  how it asks to be trained on, or empty: order, learning rates, ridge
     recipe    everything that produced it: method, settings, seed, data, source, versions
@@ -150,9 +150,7 @@ class DistilledSet:
 
     def pictures(self) -> torch.Tensor:
         """The inputs as pixels, (m, *shape) float32, not clipped: pixels of 0 to 1 where the method kept them there."""
-        from stillhouse.data import whitening
-
-        return whitening.from_settings(self.space).inverse(self.inputs.to(torch.float64)).to(torch.float32)
+        return spaces.from_settings(self.space).inverse(self.inputs.to(torch.float64)).to(torch.float32)
 
     def save(self, path: Path | str) -> None:
         """Write as one safetensors file; equal sets give equal bytes."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from stillhouse import spaces
 from stillhouse.data import whitening
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.sets import DistilledSet, RealSet, Split, pixels
@@ -39,7 +40,9 @@ def test_constants_for_another_number_of_channels_are_refused(photos: RealSet) -
 
 
 def test_a_constant_channel_is_refused(photos: RealSet) -> None:
-    flat = RealSet("flat", Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.zeros(5)), photos.test, ("a",), "", "")
+    flat = RealSet(
+        "flat", Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.zeros(5)), photos.test, ("a",), "", ""
+    )
     with pytest.raises(NumericalError, match="constant"):
         whitening.fit(whitening.Standardised(), flat)
 
@@ -86,7 +89,7 @@ def test_per_image_normalisation_is_undone_up_to_each_images_own_mean_and_norm(p
 def test_a_space_never_sees_the_test_images(photos: RealSet) -> None:
     other = RealSet("photos", photos.train, Split(photos.test.inputs * 0, photos.test.targets), ("a", "b"), "f", "o")
     for params in (whitening.Standardised(), whitening.Zca()):
-        assert whitening.same(whitening.fit(params, photos).settings(), whitening.fit(params, other).settings())
+        assert spaces.same(whitening.fit(params, photos).settings(), whitening.fit(params, other).settings())
 
 
 def test_plain_zca_of_singular_images_is_refused_with_the_eigenvalues(digits: RealSet) -> None:

@@ -27,7 +27,9 @@ def test_the_weights_are_those_of_scikit_learn(digits: RealSet, run: Run, featur
     np.testing.assert_allclose(teacher.weights["weights"].numpy(), reference.coef_.T, rtol=1e-6, atol=1e-9)
 
 
-def test_the_chosen_ridge_is_the_best_on_the_validation_part_and_the_largest_of_equals(digits: RealSet, run: Run) -> None:
+def test_the_chosen_ridge_is_the_best_on_the_validation_part_and_the_largest_of_equals(
+    digits: RealSet, run: Run
+) -> None:
     notes = ridge.fit_real(digits, params(), run).notes
     best = max(notes["validation_accuracy"])
     equals = [r for r, a in zip(notes["ridges"], notes["validation_accuracy"], strict=True) if a == best]

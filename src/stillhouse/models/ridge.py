@@ -14,12 +14,13 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from stillhouse import features, linalg, settings
+from stillhouse import features, linalg, settings, spaces
 from stillhouse.data import whitening
-from stillhouse.data.whitening import Pixels, Space
+from stillhouse.data.whitening import Pixels
 from stillhouse.features import FeatureMap
 from stillhouse.run import Run, stream
 from stillhouse.sets import DistilledSet, RealSet, Split
+from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
 
 _CHUNK = 2048  # examples whose features are held at once
@@ -115,7 +116,7 @@ def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: R
 def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """A function from pixels (b, *shape) with `dim` values each to scores (b, c), float64, on `device`."""
     params = settings.parse(Params, teacher.model, "model")
-    embedding = Embedding(whitening.from_settings(teacher.space), feature_map(params, dim, teacher.seed))
+    embedding = Embedding(spaces.from_settings(teacher.space), feature_map(params, dim, teacher.seed))
     weights = teacher.weights["weights"].to(device)
     return lambda pixels: embedding.features(pixels).to(weights) @ weights
 
@@ -136,9 +137,9 @@ def solve(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tens
 def set_features(distilled: DistilledSet, embedding: Embedding) -> torch.Tensor:
     """Features (m, p), float64, of a distilled set's inputs."""
     inputs = distilled.inputs.to(torch.float64)
-    if whitening.same(distilled.space, embedding.space.settings()):
+    if spaces.same(distilled.space, embedding.space.settings()):
         return embedding.map(inputs.flatten(1))
-    return embedding.features(whitening.from_settings(distilled.space).inverse(inputs))
+    return embedding.features(spaces.from_settings(distilled.space).inverse(inputs))
 
 
 def split(count: int, validation: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

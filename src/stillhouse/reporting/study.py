@@ -129,9 +129,10 @@ def spent(cost: pd.DataFrame) -> list[str]:
     """What it took, in a sentence."""
     seconds = cost["seconds"].sum()
     where = ", ".join(sorted(set(cost["device"])))
+    threads = cost["threads"].max()
     return [
-        f"Cost: {len(cost)} distilled sets and teachers in {seconds:.0f} seconds of computing ({where}, "
-        f"{cost['threads'].max()} thread(s) a job), at most {cost['peak_memory_mb'].max():.0f} MB a process."
+        f"Cost: {len(cost)} distilled sets and teachers in {seconds:.0f} seconds of computing ({where}, {threads} "
+        f"thread{'s' if threads > 1 else ''} a job), at most {cost['peak_memory_mb'].max():.0f} MB a process."
     ]
 
 

@@ -1,0 +1,131 @@
+"""What holds for every method, new ones included."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stillhouse import plugins, settings
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet
+
+RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
+
+every_method = pytest.mark.parametrize("name", plugins.available("methods"))
+
+
+def defaults(name: str) -> Any:
+    """A method's default settings, with a small model where it needs one."""
+    params = plugins.load("methods", name).Params
+    needed = [f.name for f in dataclasses.fields(params) if f.default is f.default_factory is dataclasses.MISSING]
+    return settings.parse_plugin("methods", {"kind": name, **{each: {"model": RIDGE}[each] for each in needed}}, name)
+
+
+def distil(name: str, real: RealSet, per_class: int, run: Run) -> DistilledSet:
+    made: DistilledSet = plugins.load("methods", name).distill(real, per_class, defaults(name), run)
+    return made
+
+
+def content(distilled: DistilledSet, folder: Path) -> bytes:
+    distilled.save(folder / "set")
+    return (folder / "set").read_bytes()
+
+
+def test_there_is_a_method() -> None:
+    assert plugins.available("methods")
+
+
+@every_method
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_a_set_has_the_size_asked_for(name: str, per_class: int, toy: RealSet, run: Run) -> None:
+    made = distil(name, toy, per_class, run)
+    assert made.inputs.shape == (per_class * 3, *toy.shape)
+    assert made.targets.shape == (per_class * 3, 3)
+    assert len(made) == per_class * 3
+    assert made.inputs.is_floating_point()
+    assert made.targets.is_floating_point()
+
+
+@every_method
+def test_a_set_has_the_classes_of_the_real_one(name: str, toy: RealSet, run: Run) -> None:
+    assert distil(name, toy, 1, run).classes == toy.classes
+
+
+@every_method
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_classes_take_turns(name: str, per_class: int, toy: RealSet, run: Run) -> None:
+    """Pictures and figures show the first example of each class by this."""
+    assert distil(name, toy, per_class, run).labels.tolist() == [0, 1, 2] * per_class
+
+
+@every_method
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_the_same_run_gives_the_same_bytes(name: str, per_class: int, toy: RealSet, tmp_path: Path) -> None:
+    first = content(distil(name, toy, per_class, Run(seed=4)), tmp_path)
+    torch.rand(7)
+    assert content(distil(name, toy, per_class, Run(seed=4)), tmp_path) == first
+
+
+@every_method
+def test_seeds_give_different_sets(name: str, toy: RealSet, run: Run) -> None:
+    one, two = (distil(name, toy, 2, dataclasses.replace(run, seed=seed)) for seed in (0, 1))
+    assert not torch.equal(one.inputs, two.inputs)
+
+
+@every_method
+def test_shared_generators_are_left_alone(name: str, toy: RealSet, run: Run) -> None:
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy())  # type: ignore[index]
+    distil(name, toy, 2, run)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2])  # type: ignore[index]
+
+
+@every_method
+def test_the_real_set_is_not_changed(name: str, toy: RealSet, run: Run) -> None:
+    tensors = [toy.train.inputs, toy.train.targets, toy.test.inputs, toy.test.targets]
+    before = [tensor.clone() for tensor in tensors]
+    made = distil(name, toy, 2, run)
+    made.inputs.zero_()
+    made.targets.zero_()
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, before, strict=True))
+
+
+@every_method
+def test_the_test_split_is_not_looked_at(name: str, toy: RealSet, tmp_path: Path) -> None:
+    blind = dataclasses.replace(toy, test=dataclasses.replace(toy.test, inputs=255 - toy.test.inputs))
+    made = [content(distil(name, real, 2, Run(seed=1)), tmp_path) for real in (toy, blind)]
+    assert made[0] == made[1]
+
+
+@every_method
+def test_default_settings_and_number_types_are_left_as_they_were(name: str, toy: RealSet, run: Run) -> None:
+    before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    distil(name, toy, 1, run)
+    assert (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()) == before
+
+
+@every_method
+def test_a_set_is_read_as_it_was_written(name: str, toy: RealSet, run: Run, tmp_path: Path) -> None:
+    made = distil(name, toy, 2, run)
+    made.save(tmp_path / "one")
+    read = DistilledSet.load(tmp_path / "one")
+    assert torch.equal(read.inputs, made.inputs)
+    assert torch.equal(read.targets, made.targets)
+    assert content(read, tmp_path) == (tmp_path / "one").read_bytes()
+
+
+@every_method
+def test_its_pictures_are_images_of_the_real_shape(name: str, toy: RealSet, run: Run) -> None:
+    pictures = distil(name, toy, 2, run).pictures()
+    assert pictures.shape == (6, *toy.shape)
+    assert bool(pictures.isfinite().all())
+
+
+@every_method
+def test_what_a_job_makes_together_is_told_by_known_axes(name: str) -> None:
+    assert set(getattr(plugins.load("methods", name), "BATCH", ())) <= {"per_class", "seed"}

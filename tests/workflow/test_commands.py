@@ -1,0 +1,54 @@
+"""What snakemake prints can be run by hand, listed and read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+# What `snakemake --lint` says, and why it stays so.
+JUSTIFIED = {
+    'Absolute path "/dev/nvidia0"': "a GPU's device file, which has this name on every machine that has one",
+    'Absolute path "/dev/nvidiactl"': "the same",
+    "Environment variable PYTHONPATH": "set here, not asked of the user",
+    "Environment variable PATH": "set here, not asked of the user",
+    "Specify a conda environment or container": "one environment for all rules, from pyproject.toml and constraints.txt",
+    "Param report is a prefix of input or output file": "the notebook names its files itself; the plan knows the folder",
+}
+
+
+def test_a_printed_command_run_by_hand_gives_the_bytes_that_the_workflow_made(tree):
+    printed = tree.snakemake("--dry-run", "--printshellcmds", "--forcerun", "distill_digits_krr_rff").text
+    (command,) = re.findall(r"^Shell command: (stillhouse distill .+)$", printed, re.MULTILINE)
+    made = tree.contents("results/distilled/digits/krr_rff")
+    sets = sorted(name for name in made if name.endswith(".safetensors"))
+    assert len(sets) == 2
+    for name in sets:
+        (tree.root / name).unlink()
+
+    tree.run("bash", "-c", command)
+
+    again = tree.contents("results/distilled/digits/krr_rff")
+    assert {name: again[name] for name in sets} == {name: made[name] for name in sets}
+
+
+def test_every_rule_says_what_it_is_for(fresh):
+    listed = fresh.snakemake("--list-rules").out.splitlines()
+    names = {line.split()[0] for line in listed}
+    assert {"all", "prepare", "teach", "distill_digits_krr_linear", "evaluate", "krr_recovery", "page"} <= names
+    silent = [line for line in listed if not re.fullmatch(r"\w+ \(.+\.\)", line)]
+    assert silent == []
+
+
+def test_lint_says_nothing_that_is_not_justified(fresh):
+    said = re.findall(r"^    \* (.+)$", fresh.snakemake("--lint", check=False).text, re.MULTILINE)
+    assert said
+    assert [text for text in said if not text.startswith(tuple(JUSTIFIED))] == []
+
+
+def test_a_study_can_be_asked_for_by_its_name(fresh):
+    planned = fresh.planned("krr_recovery")
+    assert "krr_recovery" in planned
+    assert "page" not in planned
