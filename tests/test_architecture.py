@@ -188,7 +188,6 @@ def test_nothing_outside_the_repository_is_named(file: str) -> None:
     assert not [text for text in texts if "../shared" in text or text.startswith(("/work", "/home", "/tmp"))]
 
 
-@pytest.mark.xfail(strict=True, reason="reporting/published is not in package-data")
 def test_every_file_of_the_package_is_installed_with_it(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["stillhouse"]

@@ -371,7 +371,6 @@ def test_a_number_that_must_not_be_ends_with_status_3_and_leaves_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.xfail(strict=True, reason="ends in a traceback, or writes an empty set")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -389,7 +388,6 @@ def test_other_mistakes_are_one_line(
     fails(2, *arguments)
 
 
-@pytest.mark.xfail(strict=True, reason="BrokenPipeError is an OSError, whose handler stands before its own")
 def test_a_reader_that_stops_early_is_no_mistake() -> None:
     running = subprocess.Popen([sys.executable, "-m", "stillhouse", "list", "data"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip

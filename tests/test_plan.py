@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stillhouse import config, plugins
+from stillhouse.errors import UserError
 from stillhouse.methods import krr_exact, random_images
 from stillhouse.plan import Plan
 
@@ -269,8 +270,11 @@ def test_only_a_set_of_ones_own_has_files_that_the_user_owns(raw: Raw, monkeypat
     assert plan.source_files("mnist") == []
 
 
-@pytest.mark.xfail(strict=True, reason="a model written out inside an experiment is no model of the study")
-def test_every_distilled_set_is_scored(raw: Raw) -> None:
+def test_a_model_written_out_in_an_experiment_is_refused_as_no_study_would_score_by_it(raw: Raw) -> None:
     raw["experiments"]["exact"]["model"] = {"kind": "ridge", "features": "identity"}
-    plan = planned(raw)
-    assert {each.experiment for each in plan.evaluations("table")} == {"whole", "random", "exact"}
+    with pytest.raises(UserError, match=r"params\.yaml: experiments\.exact\.model: expected a name\. Write the model"):
+        planned(raw)
+
+
+def test_every_distilled_set_is_scored(raw: Raw) -> None:
+    assert {each.experiment for each in planned(raw).evaluations("table")} == {"whole", "random", "exact"}

@@ -183,9 +183,6 @@ def test_a_change_makes_old_what_it_can_change_and_nothing_else(
     assert changes(file) == old
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the page's template and the published numbers are not part of the report's source"
-)
 @pytest.mark.parametrize(
     "file", ["reporting/templates/page.html", "reporting/published/chen2024.csv", "reporting/figures.py"]
 )

@@ -24,8 +24,9 @@ _HEADER = "stillhouse"
 def write(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
     """Write `tensors` and the JSON-able `header` to `path` in one step: a reader sees the whole file or none."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"kind": kind, **header}, sort_keys=True)
-    sealed = json.dumps({"content": json.loads(text), "sha256": _digest(stored, text)}, sort_keys=True)
+    content = json.loads(json.dumps({"kind": kind, **header}))  # as it will be read: keys are text, tuples are lists
+    digest = _digest(stored, json.dumps(content, sort_keys=True))
+    sealed = json.dumps({"content": content, "sha256": digest}, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name

@@ -17,14 +17,17 @@ from stillhouse.errors import NumericalError, UserError
 def main(arguments: list[str] | None = None) -> None:
     """Run one sub-command. A user's mistake ends in one line and status 2, a number that must not be in status 3."""
     parser = _parser()
-    chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
+        chosen = parser.parse_args(arguments)
         chosen.command(chosen)
+        sys.stdout.flush()
     except UserError as problem:
         raise SystemExit(_end(2, f"stillhouse: {problem}")) from None
     except NumericalError as problem:
         raise SystemExit(_end(3, f"stillhouse: stopped on a number: {problem}")) from None
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as problem:
         if problem.errno is None:
             raise
@@ -32,8 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(
             _end(2, f"stillhouse: {where}{problem.strerror}. Check the disk and the folder's rights.")
         ) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(status: int, text: str) -> int:
@@ -61,7 +62,7 @@ def _command(
 
 def _computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one (default)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--threads", type=_positive, default=1, help="CPU threads (default 1)")
     parser.add_argument("--code", default="", help="hash of the source, for the recipe")
 
 
@@ -149,6 +150,8 @@ def _run(chosen: argparse.Namespace, seed: int = 0, teachers: tuple[Path, ...] =
     name = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise UserError(f"--device {name}: expected cpu, cuda or auto.")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:
         raise UserError(
@@ -161,7 +164,13 @@ def _prepare(chosen: argparse.Namespace) -> None:
     from stillhouse.run import Run
     from stillhouse.stages.prepare import prepare
 
-    prepare(chosen.settings or {"kind": chosen.name}, chosen.name, chosen.downloads, Run(), chosen.out)
+    prepare(
+        _with_kind(chosen.settings, "--settings") if chosen.settings else {"kind": chosen.name},
+        chosen.name,
+        chosen.downloads,
+        Run(),
+        chosen.out,
+    )
 
 
 def _teach(chosen: argparse.Namespace) -> None:
@@ -174,8 +183,12 @@ def _distill(chosen: argparse.Namespace) -> None:
     from stillhouse.stages.distill import Wanted, distill
 
     wanted = [Wanted(_whole_number(size), _whole_number(seed), Path(file)) for size, seed, file in chosen.set]
+    if not all(each.per_class for each in wanted):
+        raise UserError("--set: PER_CLASS is 0; a class needs at least one example.")
     run = _run(chosen, teachers=tuple(chosen.teachers))
-    distill(chosen.data, chosen.experiment, chosen.method, wanted, run, chosen.code, chosen.threads)
+    distill(
+        chosen.data, chosen.experiment, _with_kind(chosen.method, "--method"), wanted, run, chosen.code, chosen.threads
+    )
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
@@ -242,6 +255,18 @@ def _table(chosen: argparse.Namespace) -> None:
         print(chosen.study.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{chosen.study}: no such file. Make it with snakemake.") from None
+
+
+def _with_kind(settings: Any, where: str) -> dict[str, Any]:
+    if not isinstance(settings, dict) or "kind" not in settings:
+        raise UserError(f'{where}: expected {{"kind": "NAME", ...}}, found {settings!r}.')
+    return settings
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"expected a whole number above 0, found '{text}'.")
+    return int(text)
 
 
 def _whole_number(text: str) -> int:

@@ -19,6 +19,13 @@ from stillhouse.evaluation.judge import Protocol
 # The judge's name for the model a set was made for, and the experiment that is no distillation at all.
 SAME, WHOLE = "same", "whole"
 
+# Names that mean something of their own: the judge's, and the rules of the workflow.
+_RESERVED = {
+    "experiments": (WHOLE,),
+    "models": (SAME,),
+    "studies": ("all", "prepare", "teach", "evaluate", "page"),
+}
+
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -78,7 +85,8 @@ class Config:
         if name not in self.models:
             raise UserError(f"{where}: unknown model '{name}'. {did_you_mean(name, self.models)}")
         raw = {k: v for k, v in self.models[name].items() if k != "label"}
-        return settings.parse_plugin("models", self._with_space(raw, dataset), f"params.yaml: models.{name}")
+        where = f"params.yaml: models.{name}"
+        return settings.parse_plugin("models", self._with_space(raw, dataset, where), where)
 
     def method(self, experiment: str, dataset: str) -> Any:
         """Settings of an experiment's method for one data set, its model resolved."""
@@ -87,7 +95,9 @@ class Config:
         kind = raw.pop("method", None)
         if kind is None:
             raise UserError(f"{where}: 'method' is missing. Add 'method: NAME'; see 'stillhouse list methods'.")
-        if isinstance(raw.get("model"), str):
+        if "model" in raw:
+            if not isinstance(raw["model"], str):
+                raise UserError(f"{where}.model: expected a name. Write the model under models and name it here.")
             raw["model"] = settings.dump(self.model(raw["model"], dataset, f"{where}.model"))
         return settings.parse_plugin("methods", {"kind": kind, **raw}, where)
 
@@ -101,12 +111,15 @@ class Config:
         name = self.experiments[experiment].get("model") if experiment in self.experiments else None
         return name if isinstance(name, str) else None
 
-    def _with_space(self, raw: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    def _with_space(self, raw: Mapping[str, Any], dataset: str, where: str) -> dict[str, Any]:
         name = raw.get("space")
-        if not isinstance(name, str) or name not in self.spaces:
+        if not isinstance(name, str) or name in whitening.KINDS:
             return dict(raw)
-        per_dataset = {k: v.get(dataset) if isinstance(v, Mapping) else v for k, v in self.spaces[name].items()}
-        return {**raw, "space": {k: v for k, v in per_dataset.items() if v is not None}}
+        if name not in self.spaces:
+            raise UserError(
+                f"{where}.space: unknown space '{name}'. {did_you_mean(name, [*self.spaces, *whitening.KINDS])}"
+            )
+        return {**raw, "space": _for_dataset(self.spaces[name], dataset)}
 
 
 def load(path: Path, overlays: tuple[Path, ...] = ()) -> Config:
@@ -132,11 +145,10 @@ def read(raw: Mapping[str, Any]) -> Config:
         if key not in sections:
             raise UserError(f"params.yaml: unknown parameter '{key}'. {did_you_mean(str(key), sections)}")
     tables = {name: _table(raw, name) for name in sections[3:]}
-    only = raw.get("only") or ()
     config = Config(
         scale=str(raw.get("scale", "laptop")),
         results=str(raw.get("results", "results")),
-        only=tuple(only.replace(",", " ").split()) if isinstance(only, str) else tuple(only),
+        only=_names(raw.get("only") or ""),
         studies={n: settings.parse(Study, s, f"params.yaml: studies.{n}") for n, s in tables["studies"].items()},
         protocols={
             n: settings.parse(Protocol, p, f"params.yaml: protocols.{n}") for n, p in tables["protocols"].items()
@@ -150,6 +162,13 @@ def read(raw: Mapping[str, Any]) -> Config:
     return config
 
 
+def _names(raw: Any) -> tuple[str, ...]:
+    """Names from a list, or from a text with commas, as the command line gives it."""
+    if not isinstance(raw, str | list):
+        raise UserError(f"params.yaml: only: expected names of data sets, found {raw!r}.")
+    return tuple(raw.replace(",", " ").split()) if isinstance(raw, str) else tuple(map(str, raw))
+
+
 def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     table = raw.get(name) or {}
     if not isinstance(table, Mapping):
@@ -157,6 +176,8 @@ def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     for key, entry in table.items():
         if not isinstance(entry, Mapping):
             raise UserError(f"params.yaml: {name}.{key}: expected 'name: value' lines, found {entry!r}.")
+        if key in _RESERVED.get(name, ()):
+            raise UserError(f"params.yaml: {name}.{key}: this name has a meaning of its own. Choose another.")
         if not re.fullmatch(r"\w+", str(key)):
             raise UserError(f"params.yaml: {name}.{key}: names become file names; use letters, digits and _ only.")
     return dict(table)
@@ -173,8 +194,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 def _check(config: Config) -> None:
     """Everything a study names must exist, and every definition must be right, used or not."""
     for name, space in config.spaces.items():
-        given = {k: None if isinstance(v, Mapping) else v for k, v in space.items()}
-        whitening.parse({k: v for k, v in given.items() if v is not None}, f"params.yaml: spaces.{name}")
+        _check_space(config, f"params.yaml: spaces.{name}", space)
     for name, protocol in config.protocols.items():
         if protocol.model != SAME and protocol.model not in config.models:
             near = did_you_mean(protocol.model, [SAME, *config.models])
@@ -191,6 +211,28 @@ def _check(config: Config) -> None:
         if not any(name in study.datasets for study in config.studies.values()):
             asked = sorted({d for study in config.studies.values() for d in study.datasets})
             raise UserError(f"params.yaml: only: no study has the data set '{name}'. {did_you_mean(name, asked)}")
+
+
+def _check_space(config: Config, where: str, space: Mapping[str, Any]) -> None:
+    """A space has to be right for every data set that it has values for."""
+    datasets = {*config.datasets, *plugins.available("data")} - {"folder"}
+    named: set[str] = set()
+    for key, value in space.items():
+        if isinstance(value, Mapping):
+            for dataset in value:
+                if dataset not in datasets:
+                    raise UserError(
+                        f"{where}.{key}: unknown dataset '{dataset}'. {did_you_mean(str(dataset), datasets)}"
+                    )
+            named |= set(value)
+    for dataset in sorted(named) or [""]:
+        whitening.parse(_for_dataset(space, dataset), where)
+
+
+def _for_dataset(space: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """A space's settings with the values of one data set; what has none for it is left to be fitted."""
+    chosen = {k: v.get(dataset) if isinstance(v, Mapping) else v for k, v in space.items()}
+    return {k: v for k, v in chosen.items() if v is not None}
 
 
 def _check_picture(where: str, study: Study, picture: Picture) -> None:

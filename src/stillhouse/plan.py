@@ -12,6 +12,7 @@ from typing import Any
 from stillhouse import plugins, provenance, settings
 from stillhouse.config import SAME, WHOLE, Config, Picture, Study
 from stillhouse.errors import UserError
+from stillhouse.reporting import published
 
 _AXES = ("per_class", "seed")
 
@@ -57,6 +58,7 @@ class Plan:
         self.config = config
         self.studies = {name: study for name, study in config.studies.items() if self.datasets(study)}
         self._check_sizes()
+        self._check_published()
 
     # Files
 
@@ -237,7 +239,9 @@ class Plan:
 
     def code_of_report(self) -> str:
         """Hash of the source that renders."""
-        return provenance.code_hash(["reporting.study", "reporting.page"])
+        return provenance.code_hash(
+            ["reporting.study", "reporting.page", "reporting.figures"], ["reporting/templates", "reporting/published"]
+        )
 
     def settings_of_study(self, name: str) -> str:
         """What a study's rendering depends on beside its rows, as JSON: layout, names, files."""
@@ -268,7 +272,7 @@ class Plan:
         return json.dumps(layout)  # in this order: rows, columns and pictures follow it
 
     def _check_sizes(self) -> None:
-        """A set may ask a class for no more examples than it has, where the method draws real ones."""
+        """A distilled class is no larger than the real one: some methods draw from it, and none would gain."""
         for name, study in self.studies.items():
             for dataset in self.datasets(study):
                 smallest = _smallest_class(self.config.dataset(dataset))
@@ -277,6 +281,11 @@ class Plan:
                         f"params.yaml: studies.{name}.per_class: {max(study.per_class)} is more than the smallest class of "
                         f"{dataset} has ({smallest}). Choose {smallest} or fewer."
                     )
+
+    def _check_published(self) -> None:
+        """The numbers to stand beside ours must be there before hours are spent on ours."""
+        for name, study in self.studies.items():
+            published.check(study.published, f"params.yaml: studies.{name}.published")
 
 
 def _smallest_class(params: Any) -> int | None:

@@ -19,14 +19,14 @@ def available(package: str) -> list[str]:
     return sorted(n for n in names if "\nclass Params" in (folder / f"{n}.py").read_text(encoding="utf-8"))
 
 
-def load(package: str, name: str, where: str = "") -> ModuleType:
+def load(package: str, name: str, where: str | None = None) -> ModuleType:
     """The module `stillhouse.<package>.<name>`.
 
     Raises UserError, naming the nearest known name, when there is none.
     """
     known = available(package)
     if name not in known:
-        prefix = f"{where}: " if where else ""
+        prefix = "" if where is None else f"{where}: "
         raise UserError(f"{prefix}unknown {package} '{name}'. {did_you_mean(name, known)}")
     return importlib.import_module(f"stillhouse.{package}.{name}")
 

@@ -15,14 +15,15 @@ _PACKAGE = "stillhouse"
 _VERSIONED = ("torch", "numpy", "scikit-learn", "safetensors")
 
 
-def code_hash(modules: Iterable[str]) -> str:
+def code_hash(modules: Iterable[str], folders: Iterable[str] = ()) -> str:
     """Sixteen characters that change when the source of one of `modules`, or of anything of ours it imports, changes.
 
     Modules are named below the package: `methods.krr_exact`. Plugins chosen by name at run time are not imported
-    statically: name them too.
+    statically: name them too. `folders` are those whose files, of any kind, count as source.
     """
     digest = hashlib.sha256()
-    for file in sorted(closure(modules)):
+    others = {file for folder in folders for file in (_ROOT / folder).rglob("*") if file.is_file()}
+    for file in sorted(closure(modules) | others):
         digest.update(file.relative_to(_ROOT).as_posix().encode())
         digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:16]

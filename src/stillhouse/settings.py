@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pydantic
@@ -55,16 +55,24 @@ def plugin(package: str, only: str | None = None) -> Any:
     def read(raw: Any) -> Any:
         if dataclasses.is_dataclass(raw):
             return raw
-        try:
-            kind = raw.get("kind") if isinstance(raw, Mapping) else raw
-            if only is not None and kind != only:
-                raise UserError(f"{package}: this method needs one of kind '{only}', found '{kind}'. Choose another.")
-            return parse_plugin(package, raw, package)
-        except UserError as problem:
-            # pydantic prefixes the place; the package's own name would repeat it.
-            raise PydanticCustomError("plugin", "{text}", {"text": str(problem).removeprefix(f"{package}: ")}) from None
+        kind = raw.get("kind") if isinstance(raw, Mapping) else raw
+        if only is not None and kind != only:
+            raise UserError(f": this method needs one of kind '{only}', found '{kind}'. Choose another.")
+        return parse_plugin(package, raw, "")
 
-    return pydantic.PlainValidator(read)
+    return pydantic.PlainValidator(placed(read))
+
+
+def placed(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`read` as a validator whose UserError says, after a place of its own, what is wrong; `parse` puts its place before."""
+
+    def validate(raw: Any) -> Any:
+        try:
+            return read(raw)
+        except UserError as problem:
+            raise PydanticCustomError("placed", "{text}", {"text": str(problem)}) from None
+
+    return validate
 
 
 def dump(params: Any) -> Any:
@@ -115,8 +123,8 @@ def _without_kind(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _adapter(cls: Any) -> TypeAdapter[Any]:
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    return TypeAdapter(pydantic.dataclasses.dataclass(cls, frozen=True, config=config))
+    cls.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return TypeAdapter(cls)
 
 
 def _refuse_unknown(cls: Any, raw: Mapping[str, Any], where: str) -> None:
@@ -130,8 +138,8 @@ def _one_line(cls: type, error: ErrorDetails, where: str) -> str:
     place = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in error["loc"] if part != "args")
     if error["type"] == "missing":
         return f"{where}: '{place.lstrip('.')}' is missing. Add it."
-    if error["type"] == "plugin":
-        return f"{where}{place}: {error['msg']}"
+    if error["type"] == "placed":
+        return f"{where}{place}{error['msg']}"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         *above, name = error["loc"]
         known = [field.name for field in dataclasses.fields(_nested(cls, above))]
@@ -169,4 +177,6 @@ def _type_name(hint: Any) -> str:
         return " | ".join(_type_name(part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is not None:
         return str(hint).replace("typing.", "")
+    if hint is type(None):
+        return "none"
     return "settings" if hint is Any else getattr(hint, "__name__", str(hint))

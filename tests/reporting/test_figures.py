@@ -76,7 +76,6 @@ def test_a_panel_shows_the_whole_set_the_sets_and_the_paper(layout: Layout) -> N
     plt.close(figure)
 
 
-@pytest.mark.xfail(strict=True, reason="there are six colours, and what comes after the sixth label is not drawn")
 def test_every_experiment_is_drawn(layout: Layout) -> None:
     tidy = study.tidy(layout, study.scores(layout))
     more = [f"more{i}" for i in range(6)]

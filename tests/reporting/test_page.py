@@ -163,7 +163,6 @@ def test_several_studies_stand_on_one_page_and_are_reached_from_its_top(layout: 
     assert json.loads(both.with_name("metrics.json").read_text()).keys() == {"tiny", "second"}
 
 
-@pytest.mark.xfail(strict=True, reason="a recipe's id does not name the study it stands in")
 def test_ids_stand_once_where_two_studies_share_a_number(layout: Layout, tmp_path: Path) -> None:
     ids = read(two_studies(tmp_path, layout, replace(layout, name="second", title="Another"))).ids
     assert len(ids) == len(set(ids))

@@ -30,6 +30,8 @@ SMALL = {
     "seeds": [0],
     "pictures": [{"dataset": "digits", "per_class": 1, "experiments": ["random", "krr_linear"]}],
 }
+# What holds results, apart from the rendered report.
+RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated")
 _JOB = re.compile(r"^(?:local)?rule (\w+):$")
 _WILDCARDS = re.compile(r"^    wildcards: (.+)$")
 
@@ -105,7 +107,7 @@ class Tree:
 
     def results(self) -> dict[str, bytes]:
         """Everything that has to be the same on every run: all results that hold no timings."""
-        found = self.contents("data/prepared", "results/teachers", "results/distilled", "results/evaluated", "results/report")
+        found = self.contents(*RESULTS, "results/report")
         timed = (".cost.json", ".html", f"parts/{STUDY}.json")
         return {name: content for name, content in found.items() if not name.endswith(timed)}
 
@@ -115,9 +117,8 @@ class Tree:
     @property
     def environment(self) -> dict[str, str]:
         # Without compiled sources every job would compile its imports again.
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "SNAKEMAKE_PROFILE")}
-        kept = {k: v for k, v in kept.items() if not k.startswith(("GIT_", "DVC_", "PYTEST_"))}
-        return kept | {
+        dropped = ("PYTHONDONTWRITEBYTECODE", "SNAKEMAKE_", "GIT_", "DVC_", "PYTEST_")
+        return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | {
             "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
             "PYTHONPATH": str(self.root / "src"),
             "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
@@ -159,6 +160,16 @@ class Published:
 
     tree: Tree
     remote: Path
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A fresh clone in which a setting of krr_linear was edited and snakemake run: before, and what it ran. For reading only."""
+
+    tree: Tree
+    contents_before: dict[str, bytes]
+    times_before: dict[str, int]
+    jobs: set[str]
 
 
 @pytest.fixture(scope="session")
@@ -211,6 +222,19 @@ def copies(first: First, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 def clones(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Tree]:
     """Makes fresh clones that pulled the results."""
     return lambda: pulled(published.tree, tmp_path_factory.mktemp("clone") / "tree", str(published.remote))
+
+
+@pytest.fixture(scope="session")
+def edited(clones: Callable[[], Tree]) -> Edited:
+    tree = clones()
+    contents, times = tree.contents(*RESULTS), tree.times(*RESULTS)
+    tree.edit(lambda params: params["experiments"]["krr_linear"].update(noise=0.2))
+    return Edited(tree, contents, times, tree.ran())
+
+
+@pytest.fixture
+def edited_copy(edited: Edited, tmp_path: Path) -> Tree:
+    return copy(edited.tree, tmp_path / "edited")
 
 
 @pytest.fixture

@@ -17,7 +17,14 @@ import yaml
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-VERSIONED = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated", "results/notebooks", "results/report")
+VERSIONED = (
+    "data/prepared",
+    "results/teachers",
+    "results/distilled",
+    "results/evaluated",
+    "results/notebooks",
+    "results/report",
+)
 
 
 def test_what_the_workflow_makes_is_versioned_by_dvc_or_by_git(shared):
@@ -49,12 +56,11 @@ def test_a_clone_that_pulled_has_every_result_and_clean_versions(shared, clone):
     assert "Data and pipelines are up to date" in clone.dvc("status").out
 
 
-def test_a_direct_run_is_recorded_by_commit(shared):
-    shared.edit(lambda params: params["experiments"]["random"].update(label="real images"))
-    assert shared.ran() == {"krr_recovery", "page"}
-    assert "changed outs" in shared.dvc("status").out
-    shared.dvc("commit", "--force")
-    assert "Data and pipelines are up to date" in shared.dvc("status").out
+def test_a_direct_run_is_recorded_by_commit(edited_copy):
+    assert "changed outs" in edited_copy.dvc("status").out
+    edited_copy.dvc("commit", "--force")
+    assert "Data and pipelines are up to date" in edited_copy.dvc("status").out
+    assert "didn't change, skipping" in edited_copy.dvc("repro").out
 
 
 @pytest.mark.slow
@@ -81,7 +87,9 @@ def test_an_experiment_of_dvc_makes_what_it_must_and_can_be_compared(shared):
     parameters = json.loads(shared.dvc("params", "diff", "--json").out)["params.yaml"]
     assert parameters == {"models.rff.features.variance": {"old": 1000, "new": 10, "diff": -990}}
     (plots,) = json.loads(shared.dvc("plots", "diff", "--json").out)["data"].values()
-    old, new = (Path(next(p["url"] for p in plots if p["revisions"] == [r])).read_bytes() for r in ("HEAD", "workspace"))
+    old, new = (
+        Path(next(p["url"] for p in plots if p["revisions"] == [r])).read_bytes() for r in ("HEAD", "workspace")
+    )
     assert old.startswith(b"\x89PNG")
     assert new.startswith(b"\x89PNG")
     assert old != new
@@ -117,6 +125,9 @@ def test_a_clone_can_pull_through_ssh(shared, tmp_path, pull):
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
     )
+    tried = subprocess.run([server, "-t", "-f", str(folder / "config")], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"sshd cannot run here: {tried.stderr.strip()}")
     with serving(tmp_path / "server.log", port, server, "-D", "-e", "-f", str(folder / "config")):
         settings = {"port": str(port), "user": getpass.getuser(), "keyfile": str(folder / "user")}
         push_and_pull(shared, pull, tmp_path, f"ssh://127.0.0.1{tmp_path}/remote", settings)

@@ -74,7 +74,11 @@ MISTAKES = {
     ),
     "more images than a class has": (
         lambda p: study(p).update(per_class=[1, 134]),
-        ("params.yaml: studies.krr_recovery.per_class: ", "134 is more than the smallest class", "Choose 133 or fewer."),
+        (
+            "params.yaml: studies.krr_recovery.per_class: ",
+            "134 is more than the smallest class",
+            "Choose 133 or fewer.",
+        ),
     ),
     "picture of what is not made": (
         lambda p: study(p)["pictures"][0].update(per_class=5),

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.xdist_group("workflow")
 KILLS = 10
 
 
-def run_and_kill(tree, *arguments, finished=0, wait=0.0):
+def run_and_kill(tree, finished, wait):
     """Run snakemake, kill it and all its jobs `wait` seconds after a job has started and `finished` have ended; how many did."""
-    run = tree.start("snakemake", "--cores", "2", *arguments)
+    run = tree.start("snakemake", "--cores", "2")
     started = ended = 0
     for line in run.stdout:
         started += line.startswith(("rule ", "localrule "))
@@ -30,26 +30,49 @@ def run_and_kill(tree, *arguments, finished=0, wait=0.0):
     killed = run.poll() is None
     if killed:
         os.killpg(run.pid, signal.SIGKILL)
-    rest = run.stdout.read()
-    run.wait()
-    return ended + rest.count("Finished jobid"), killed
+    ended += run.communicate()[0].count("Finished jobid")
+    return ended, killed
 
 
-def test_a_killed_run_goes_on_after_unlock_and_gives_the_same_bytes(tree, first):
-    _, killed = run_and_kill(tree, "--forcerun", "distill_digits_krr_linear", wait=1.0)
-    assert killed
-    assert not list((tree.root / "results/distilled/digits/krr_linear").rglob("*.csv"))
+def kill_while_missing(tree, file):
+    """Run snakemake; kill it and all its jobs once it has removed `file` to make it anew."""
+    run = tree.start("snakemake", "--cores", "2")
+    while (tree.root / file).exists() and run.poll() is None:
+        time.sleep(0.01)
+    assert run.poll() is None, "it ended before it could be killed"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert not (tree.root / file).exists()
+
+
+# In which job an edited tree's run is killed: a file that the job makes, and what is left to do.
+STAGES = {
+    "distill_digits_krr_linear": (
+        "results/distilled/digits/krr_linear/pc2/seed0.safetensors",
+        {"distill_digits_krr_linear", "evaluate digits krr_linear same_model linear", "krr_recovery", "page"},
+    ),
+    "evaluate": (
+        "results/evaluated/digits/krr_linear/same_model-linear.csv",
+        {"evaluate digits krr_linear same_model linear", "krr_recovery", "page"},
+    ),
+    "krr_recovery": ("results/report/krr_recovery.csv", {"krr_recovery", "page"}),
+    "page": ("results/report/index.html", {"page"}),
+}
+
+
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=[pytest.mark.slow] * (s != "evaluate")) for s in STAGES])
+def test_killed_after_an_edit_a_run_goes_on_after_unlock_and_nothing_of_before_the_edit_is_left(tree, edited, stage):
+    file, left = STAGES[stage]
+    tree.edit(lambda params: params["experiments"]["krr_linear"].update(noise=0.2))
+    kill_while_missing(tree, file)
 
     refused = tree.snakemake(check=False)
     assert refused.status != 0
     assert "--unlock" in refused.text
 
     tree.snakemake("--unlock")
-    went_on = tree.ran()
-    assert went_on == {
-        "distill_digits_krr_linear", "evaluate digits krr_linear same_model linear", "krr_recovery", "page",
-    }  # fmt: skip
-    assert tree.results() == first.tree.results()
+    assert tree.ran() == left
+    assert tree.results() == edited.tree.results()
 
 
 @pytest.mark.slow
@@ -62,7 +85,7 @@ def test_killed_at_ten_random_moments_a_run_gives_the_same_bytes_as_an_undisturb
     done = kills = 0
     for moment in moments:
         finished, part = divmod(moment * len(first.jobs), 1)
-        ended, killed = run_and_kill(fresh, finished=int(finished) - done, wait=part * job)
+        ended, killed = run_and_kill(fresh, int(finished) - done, part * job)
         done, kills = done + ended, kills + killed
         fresh.snakemake("--unlock")
     assert kills == KILLS

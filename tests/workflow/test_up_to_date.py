@@ -10,6 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
+RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated")
 REPORT = {"krr_recovery", "page"}
 SCORES = {
     "evaluate digits whole same_model linear",
@@ -28,17 +29,13 @@ OF_KRR_LINEAR = {"distill_digits_krr_linear", "evaluate digits krr_linear same_m
 OF_RFF = {"teach digits rff 0", "distill_digits_krr_rff"} | {name for name in SCORES if name.endswith("rff")} | REPORT
 
 
-def noisier(params: dict[str, Any]) -> None:
-    params["experiments"]["krr_linear"]["noise"] = 0.2
-
-
 def study(params: dict[str, Any]) -> dict[str, Any]:
     return params["studies"]["krr_recovery"]
 
 
 # Edits of params.yaml, and the jobs that they must plan.
 SETTINGS = {
-    "of an experiment": (noisier, OF_KRR_LINEAR),
+    "of an experiment": (lambda p: p["experiments"]["krr_linear"].update(noise=0.2), OF_KRR_LINEAR),
     "of a model": (lambda p: p["models"]["rff"]["features"].update(variance=900), OF_RFF),
     "of what no study asks": (lambda p: p["experiments"]["krr_fcnn"].update(noise=0.2), set()),
     "a label": (lambda p: p["experiments"]["random"].update(label="real images"), REPORT),
@@ -116,17 +113,16 @@ def test_an_edit_plans_the_same_in_a_fresh_clone_that_pulled_the_results(planned
     assert planned("clone", edit) == IN_A_CLONE[edit]
 
 
-def test_in_a_clone_an_edit_makes_just_what_depends_on_it_and_leaves_the_rest_untouched(clones):
-    clone = clones()
-    folders = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated")
-    bytes_before, times_before = clone.contents(*folders), clone.times(*folders)
-    clone.edit(noisier)
+def test_in_a_clone_an_edit_makes_just_what_depends_on_it(edited):
+    assert edited.jobs == OF_KRR_LINEAR
+    assert edited.tree.planned() == set()
 
-    assert clone.ran() == OF_KRR_LINEAR
 
-    assert set(clone.contents(*folders)) == set(bytes_before)
-    remade = {name for name, when in clone.times(*folders).items() if when != times_before[name]}
-    assert remade == {name for name in bytes_before if "/krr_linear/" in name}
-    changed = {name for name, content in clone.contents(*folders).items() if content != bytes_before[name]}
+def test_in_a_clone_an_edit_leaves_all_other_results_untouched(edited):
+    before, after = edited.contents_before, edited.tree.contents(*RESULTS)
+    times = edited.tree.times(*RESULTS)
+    assert set(after) == set(before)
+    remade = {name for name in before if times[name] != edited.times_before[name]}
+    assert remade == {name for name in before if "/krr_linear/" in name}
+    changed = {name for name in before if after[name] != before[name]}
     assert {name for name in remade if name.endswith((".safetensors", ".csv"))} <= changed <= remade
-    assert clone.planned() == set()

@@ -56,24 +56,24 @@ class Zca:
     ] = True
 
 
-_KINDS: dict[str, type] = {cls.KIND: cls for cls in (Pixels, Standardised, Zca)}
+KINDS: dict[str, type] = {cls.KIND: cls for cls in (Pixels, Standardised, Zca)}
 
 
-def parse(raw: Any, where: str = "space") -> Pixels | Standardised | Zca:
+def parse(raw: Any, where: str = "") -> Pixels | Standardised | Zca:
     """Settings of a space from `kind` or `{kind: ..., setting: ...}`. Raises UserError."""
     if isinstance(raw, Pixels | Standardised | Zca):
         return raw
     if isinstance(raw, str):
         raw = {"kind": raw}
     kind = raw.get("kind") if isinstance(raw, Mapping) else None
-    if kind not in _KINDS:
-        raise UserError(f"{where}: unknown space '{kind or raw}'. {did_you_mean(str(kind or raw), _KINDS)}")
-    chosen: Pixels | Standardised | Zca = settings.parse(_KINDS[kind], raw, where)
+    if kind not in KINDS:
+        raise UserError(f"{where}: unknown space '{kind or raw}'. {did_you_mean(str(kind or raw), KINDS)}")
+    chosen: Pixels | Standardised | Zca = settings.parse(KINDS[kind], raw, where)
     return chosen
 
 
 SpaceSettings = Annotated[
-    Any, PlainValidator(parse), Field(description="what the model sees: pixels, standardised or zca")
+    Any, PlainValidator(settings.placed(parse)), Field(description="what the model sees: pixels, standardised or zca")
 ]
 
 

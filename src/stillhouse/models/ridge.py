@@ -34,6 +34,10 @@ class Grid:
     last: Annotated[float, Field(description="last exponent")] = 5.5
     step: Annotated[float, Field(gt=0, description="between exponents")] = 0.5
 
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ValueError(f"first ({self.first}) is above last ({self.last})")
+
     def values(self) -> list[float]:
         """The numbers of the grid, ascending."""
         count = round((self.last - self.first) / self.step) + 1

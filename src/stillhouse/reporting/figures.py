@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
         axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
     sized = cell[cell["per_class"].notna()]
     names = list(dict.fromkeys(layout.labels[e] for e in layout.experiments if e != "whole"))
-    for name, colour in zip(names, _COLOURS, strict=False):
+    for name, colour in zip(names, itertools.cycle(_COLOURS), strict=False):
         line = sized[sized["experiment"].map(layout.labels) == name].sort_values("per_class")
         if len(line):
             # Exact sets lie on one another: each later one is drawn smaller.

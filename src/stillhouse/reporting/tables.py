@@ -9,6 +9,7 @@ import pandas as pd
 from stillhouse.reporting.study import Layout
 
 _DASH = "–"
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "−": "$-$", _DASH: "--"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
     for row in chosen.to_dict("records"):
         size = "all" if pd.isna(row["per_class"]) else str(row["per_class"])
         key = (str(row["dataset"]), size, layout.labels[str(row["experiment"])])
+        if str(row["model"]) in lines.get(key, {}):  # two experiments or protocols of one label: none is dropped
+            key = (key[0], size, f"{key[2]} ({row['experiment']}, {row['protocol']})")
         theirs = None if pd.isna(row["published"]) else float(row["published"])
         cell = Cell(float(row["mean"]), float(row["std"]), int(row["seeds"]), theirs, str(row["recipe"]))
         lines.setdefault(key, {})[str(row["model"])] = cell
@@ -92,15 +95,20 @@ def markdown(layout: Layout, lines: list[Row]) -> str:
 
 def latex(layout: Layout, lines: list[Row], caption: str) -> str:
     """A LaTeX table with booktabs rules."""
-    table = frame(layout, lines).replace({_DASH: "--"})
+    table = frame(layout, lines)
     table[("", "data set")] = table[("", "data set")].mask(table[("", "data set")].duplicated(), "")
-    table = table.map(lambda text: text.replace("±", r"$\pm$").replace("−", "$-$").replace("_", r"\_"))
+    table = table.map(_escaped)
+    table.columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, name)) for name in table.columns])
     columns = "lrl" + "rrr" * ((table.shape[1] - 3) // 3)
     style = table.style.hide(axis="index")
     text = style.to_latex(
-        hrules=True, column_format=columns, multicol_align="c", caption=caption, position_float="centering"
+        hrules=True, column_format=columns, multicol_align="c", caption=_escaped(caption), position_float="centering"
     )
     return "% needs \\usepackage{booktabs,multirow}\n" + str(text)
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_LATEX)
 
 
 def _texts(cell: Cell | None) -> tuple[str, str, str]:
