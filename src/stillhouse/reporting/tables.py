@@ -104,7 +104,10 @@ def latex(layout: Layout, lines: list[Row], caption: str) -> str:
     text = style.to_latex(
         hrules=True, column_format=columns, multicol_align="c", caption=_escaped(caption), position_float="centering"
     )
-    return "% needs \\usepackage{booktabs,multirow}\n" + str(text)
+    heads, rest = str(text).split("\\\\\n", 1)
+    rules = "".join(rf"\cmidrule(lr){{{i}-{i + 2}}}" for i in range(4, table.shape[1], 3))
+    narrow = heads.replace("\\begin{tabular}", "\\small\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}")
+    return "% needs \\usepackage{booktabs}; in two columns, write table* for table\n" + f"{narrow}\\\\\n{rules}\n{rest}"
 
 
 def _escaped(text: str) -> str:
