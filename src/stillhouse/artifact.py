@@ -4,11 +4,12 @@ The header has one entry, `stillhouse`: a JSON text with sorted keys, because th
 from run to run. It carries a sha256 over everything else in the file, so a cut or edited file is refused.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,9 @@ def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Te
     `verify=False` skips the digest of the tensors, for large files whose content has a fingerprint of its own.
     Raises UserError when the file is missing, cut short, edited, or of another kind.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Make it with snakemake, or fetch it with 'make pull'.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise UserError(
-            f"{path}: not a complete safetensors file ({problem}). Make it again or pull it again."
-        ) from problem
+    with _safe(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     header = _opened(path, kind, metadata)
     if verify and _digest(tensors, json.dumps(header["content"], sort_keys=True)) != header["sha256"]:
         raise UserError(f"{path}: its content was changed after it was written. Make it again or pull it again.")
@@ -61,10 +55,23 @@ def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Te
 
 
 def header(path: Path) -> dict[str, Any]:
-    """The header alone, without reading the tensors or checking them."""
-    with safe_open(path, framework="pt") as file:
-        content: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])["content"]
+    """The header alone of a file of any kind, without reading or checking the tensors. Raises UserError as `read` does."""
+    with _safe(path) as file:
+        content: dict[str, Any] = _opened(path, "", file.metadata() or {})["content"]
     return content
+
+
+@contextlib.contextmanager
+def _safe(path: Path) -> Iterator[Any]:
+    """The file, open; what is wrong with it becomes one line."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Make it with snakemake, or fetch it with 'make pull'.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as problem:
+        text = f"{path}: not a complete safetensors file ({problem}). Make it again or pull it again."
+        raise UserError(text) from problem
 
 
 def _opened(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -73,9 +80,9 @@ def _opened(path: Path, kind: str, metadata: Mapping[str, str]) -> dict[str, Any
         found = header["content"]["kind"]
     except (KeyError, TypeError, ValueError) as problem:
         raise UserError(
-            f"{path}: a safetensors file, but not one that Stillhouse wrote. Expected a {kind}."
+            f"{path}: a safetensors file, but not one that Stillhouse wrote. Expected a {kind or 'result'}."
         ) from problem
-    if found != kind:
+    if kind and found != kind:
         raise UserError(f"{path}: holds a {found}; expected a {kind}.")
     return header
 

@@ -140,24 +140,9 @@ def _add_looks(commands: Any) -> None:
 
 
 def _run(chosen: argparse.Namespace, seed: int = 0, teachers: tuple[Path, ...] = ()) -> Any:
-    import torch
+    from stillhouse import run
 
-    from stillhouse.run import Run
-
-    torch.set_num_threads(chosen.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    name = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise UserError(f"--device {name}: expected cpu, cuda or auto.")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        raise UserError(
-            f"--device {name}: not usable here ({str(problem).splitlines()[0]}). Use cpu or auto."
-        ) from None
-    return Run(seed=seed, device=device, show=sys.stderr.isatty(), teachers=teachers)
+    return run.start(chosen.device, chosen.threads, seed, teachers)
 
 
 def _prepare(chosen: argparse.Namespace) -> None:

@@ -57,7 +57,8 @@ def device_kind(device: Any) -> str:
 
 def _file(module: str) -> Path:
     path = _ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    source = path.with_suffix(".py")
+    return source if source.is_file() else path / "__init__.py"
 
 
 @functools.cache

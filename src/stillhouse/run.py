@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
+from stillhouse.errors import UserError
 from stillhouse.teacher import Teacher
 
 T = TypeVar("T")
@@ -50,6 +51,27 @@ class Run:
             if (teacher.model, teacher.seed, teacher.data["fingerprint"]) == (model, seed, fingerprint):
                 return teacher
         return None
+
+
+def start(device: str, threads: int, seed: int = 0, teachers: tuple[Path, ...] = ()) -> Run:
+    """A run on a device by name ('auto': a GPU where there is one), with so many CPU threads and without TF32.
+
+    Raises UserError where the device cannot be used.
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as problem:
+        raise UserError(
+            f"--device {name}: not usable here ({str(problem).splitlines()[0]}). Use cpu or auto."
+        ) from None
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: expected cpu, cuda or auto.")
+    return Run(seed=seed, device=found, show=sys.stderr.isatty(), teachers=teachers)
 
 
 def stream(seed: int, purpose: str) -> int:

@@ -10,6 +10,7 @@ for any Z (p, m). Least squares on (F_S, Y) gives F_S^+ Y = D Y = W whenever Y^+
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -98,7 +99,7 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     proof["error_inverse"] = linalg.relative_error(found, features.cpu() / reach)
     recovered = ridge.solve(found, distilled.targets, 0.0)
     certificate = _certify(proof, weights, chosen, features, recovered.to(weights), teacher, params)
-    return DistilledSet(**{**vars(distilled), "certificate": certificate})
+    return dataclasses.replace(distilled, certificate=certificate)
 
 
 def solve(weights: torch.Tensor, start: Start) -> tuple[torch.Tensor, dict[str, Any]]:

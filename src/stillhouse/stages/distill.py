@@ -29,23 +29,23 @@ def distill(
     module = plugins.load("methods", str(method["kind"]))
     params = settings.parse_plugin("methods", method, experiment)
     real = RealSet.load(data)
+    device = provenance.device_kind(run.device)
+    shared = {
+        "dataset": real.name,
+        "experiment": experiment,
+        "method": settings.dump(params),
+        "data": {"name": real.name, "fingerprint": real.fingerprint, "order": real.order},
+        "code": code,
+        "versions": provenance.versions(),
+        "device": device,
+        "budget": module.budget(params) if hasattr(module, "budget") else 1.0,
+    }
     for each in run.progress(wanted, len(wanted), f"{experiment} on {real.name}"):
         seeded = dataclasses.replace(run, seed=each.seed)
-        with outputs.cost(each.out, provenance.device_kind(run.device), threads):
+        with outputs.cost(each.out, device, threads):
             distilled: DistilledSet = module.distill(real, each.per_class, params, seeded)
-        recipe = {
-            "dataset": real.name,
-            "experiment": experiment,
-            "method": settings.dump(params),
-            "per_class": each.per_class,
-            "seed": each.seed,
-            "data": {"name": real.name, "fingerprint": real.fingerprint, "order": real.order},
-            "code": code,
-            "versions": provenance.versions(),
-            "device": provenance.device_kind(run.device),
-            "budget": module.budget(params) if hasattr(module, "budget") else 1.0,
-        }
-        dataclasses.replace(distilled, recipe=recipe).save(each.out)
+            recipe = {**shared, "per_class": each.per_class, "seed": each.seed}
+            dataclasses.replace(distilled, recipe=recipe).save(each.out)
         run.log.info("%s: %d examples%s", each.out, len(distilled), _exactness(distilled))
 
 

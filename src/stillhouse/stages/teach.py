@@ -1,5 +1,6 @@
 """Train a teacher: a model on the whole real set."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ def teach(data: Path, model: dict[str, Any], run: Run, code: str, threads: int, 
     """Train `model` (settings with `kind`) on the prepared data set `data`, write the teacher and its cost."""
     params = settings.parse_plugin("models", model, "model")
     real = RealSet.load(data)
-    with outputs.cost(out, provenance.device_kind(run.device), threads):
+    device = provenance.device_kind(run.device)
+    with outputs.cost(out, device, threads):
         teacher = plugins.load("models", settings.kind_of(params)).fit_real(real, params, run)
-    recipe = {
-        "model": settings.dump(params),
-        "seed": run.seed,
-        "data": teacher.data,
-        "code": code,
-        "versions": provenance.versions(),
-        "device": provenance.device_kind(run.device),
-    }
+        recipe = {
+            "model": settings.dump(params),
+            "seed": run.seed,
+            "data": teacher.data,
+            "code": code,
+            "versions": provenance.versions(),
+            "device": device,
+        }
+        dataclasses.replace(teacher, recipe=recipe).save(out)
     run.log.info("%s on %s, seed %d: %s", model["kind"], real.name, run.seed, summary(teacher.notes))
-    type(teacher)(**{**vars(teacher), "recipe": recipe}).save(out)
 
 
 def summary(notes: Any) -> str:
