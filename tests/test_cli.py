@@ -144,7 +144,7 @@ def test_everything_that_is_listed_can_be_explained(name: str, capsys: pytest.Ca
 def test_explain_shows_settings_with_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     stillhouse("explain", "krr_exact")
     shown = capsys.readouterr().out
-    assert "  noise: float, default 0.1. " in shown
+    assert "  noise: number, default 0.1. " in shown
     assert "  start: noise | real, default noise. " in shown
     stillhouse("explain", "zca")
     assert "  regularisation: float, default 0.1. " in capsys.readouterr().out

@@ -160,24 +160,6 @@ def test_every_plugin_refuses_what_it_does_not_know(package: str, name: str) -> 
         settings.parse_plugin(package, {**with_required(package, name), "no_such_setting": 1}, "here")
 
 
-@pytest.mark.parametrize(("package", "name"), PLUGINS)
-def test_every_setting_of_every_plugin_is_explained(package: str, name: str) -> None:
-    params = plugins.load(package, name).Params
-    lines = list(settings.explain(params))
-    assert [line.split(":")[0] for line in lines] == [f.name for f in dataclasses.fields(params)]
-    assert all(len(line.split(". ", 1)) == 2 and line.split(". ", 1)[1] for line in lines), lines
-
-
-def test_an_explanation_names_type_default_and_meaning() -> None:
-    assert list(settings.explain(Example, "  "))[:5] == [
-        "  name: str, required. what it is called",
-        "  features: settings, default identity. a feature map",
-        "  steps: Steps, default {'first': 0.5, 'count': 3}. its steps",
-        "  start: noise | real, default noise. where from",
-        "  sizes: tuple[int, ...], default [1, 10].",
-    ]
-
-
 def test_kinds_are_found_at_any_depth() -> None:
     dumped = {"kind": "a", "model": {"kind": "b", "list": [{"kind": "c"}, 3]}, "other": "kind"}
     assert sorted(settings.kinds_in(dumped)) == ["a", "b", "c"]

@@ -1,8 +1,27 @@
-"""What this machine offers, found out without importing anything heavy."""
+"""What this machine offers, and what only one process on it may do; without importing anything heavy."""
 
+import fcntl
 from pathlib import Path
+from typing import TextIO
+
+from stillhouse.errors import UserError
 
 
 def gpus() -> int:
     """NVIDIA GPUs of this machine, counted by their device files; 0 where the driver makes none."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def hold(lock: Path) -> TextIO:
+    """Hold `lock` until the file returned is closed, or this process ends in whatever way: a killed run leaves no lock.
+
+    Raises UserError while another process holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = lock.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(f"{lock}: another run is working in this folder. Wait until it has ended.") from None
+    return file

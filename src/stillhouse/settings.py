@@ -6,7 +6,6 @@ annotate it with `plugin("features")`.
 
 import dataclasses
 import functools
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -104,15 +103,6 @@ def kinds_in(dumped: Any) -> Iterator[str]:
             yield from kinds_in(value)
 
 
-def explain(cls: type, indent: str = "") -> Iterator[str]:
-    """One line per setting of a dataclass: name, type, default, meaning."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        about = next((m.description for m in typing.get_args(hints[field.name]) if hasattr(m, "description")), "")
-        default = "required" if _required(field) else f"default {_shown(field)}"
-        yield f"{indent}{field.name}: {_type_name(hints[field.name])}, {default}. {about or ''}".rstrip()
-
-
 def _is_plugin(cls: type) -> bool:
     return cls.__name__ == "Params" or hasattr(cls, "KIND")
 
@@ -157,26 +147,3 @@ def _nested(cls: Any, path: list[int | str]) -> Any:
 
 def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _required(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _shown(field: "dataclasses.Field[Any]") -> str:
-    value = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-    return str(dump(value))
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is typing.Annotated:
-        return _type_name(typing.get_args(hint)[0])
-    if typing.get_origin(hint) is typing.Literal:
-        return " | ".join(map(str, typing.get_args(hint)))
-    if isinstance(hint, types.UnionType):
-        return " | ".join(_type_name(part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is not None:
-        return str(hint).replace("typing.", "")
-    if hint is type(None):
-        return "none"
-    return "settings" if hint is Any else getattr(hint, "__name__", str(hint))

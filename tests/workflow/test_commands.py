@@ -10,10 +10,6 @@ pytestmark = pytest.mark.xdist_group("workflow")
 
 # What `snakemake --lint` says, and why it stays so.
 JUSTIFIED = {
-    'Absolute path "/dev/nvidia0"': "a GPU's device file, which has this name on every machine that has one",
-    'Absolute path "/dev/nvidiactl"': "the same",
-    "Environment variable PYTHONPATH": "set here, not asked of the user",
-    "Environment variable PATH": "set here, not asked of the user",
     "Specify a conda environment or container": "one environment for all rules, from pyproject.toml and constraints.txt",
     "Param report is a prefix of input or output file": "the notebook names its files itself; the plan knows the folder",
 }

@@ -1,7 +1,4 @@
-"""A run that is killed, also by a power cut, loses at most the jobs that were running.
-
-The way on is `snakemake --unlock`, then the same command again.
-"""
+"""A run that is killed, also by a power cut, loses at most the jobs that were running; the same command goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +8,8 @@ import signal
 import time
 
 import pytest
+
+from stillhouse import machine
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -61,16 +60,11 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", [pytest.param(s, marks=[pytest.mark.slow] * (s != "evaluate")) for s in STAGES])
-def test_killed_after_an_edit_a_run_goes_on_after_unlock_and_nothing_of_before_the_edit_is_left(tree, edited, stage):
+def test_killed_after_an_edit_a_run_goes_on_and_nothing_of_before_the_edit_is_left(tree, edited, stage):
     file, left = STAGES[stage]
     tree.edit(lambda params: params["experiments"]["krr_linear"].update(noise=0.2))
     kill_while_missing(tree, file)
 
-    refused = tree.snakemake(check=False)
-    assert refused.status != 0
-    assert "--unlock" in refused.text
-
-    tree.snakemake("--unlock")
     assert tree.ran() == left
     assert tree.results() == edited.tree.results()
 
@@ -87,7 +81,6 @@ def test_killed_at_ten_random_moments_a_run_gives_the_same_bytes_as_an_undisturb
         finished, part = divmod(moment * len(first.jobs), 1)
         ended, killed = run_and_kill(fresh, int(finished) - done, part * job)
         done, kills = done + ended, kills + killed
-        fresh.snakemake("--unlock")
     assert kills == KILLS
 
     remaining = fresh.ran()
@@ -95,3 +88,13 @@ def test_killed_at_ten_random_moments_a_run_gives_the_same_bytes_as_an_undisturb
     assert remaining < first.jobs
     assert fresh.results() == first.tree.results()
     assert fresh.planned() == set()
+
+
+def test_a_second_run_in_one_folder_is_refused_in_one_line_while_the_first_is_at_work(tree):
+    tree.edit(lambda params: params["experiments"]["krr_linear"].update(noise=0.2))
+    with machine.hold(tree.root / ".snakemake" / "running"):
+        refused = tree.snakemake(check=False)
+        assert tree.planned(), "a dry run needs no lock"
+    assert refused.status != 0
+    assert "another run is working in this folder. Wait until it has ended." in refused.text
+    assert "Finished jobid" not in refused.text

@@ -14,6 +14,8 @@ os.environ.update(
     ),
 )
 
+from snakemake.exceptions import WorkflowError
+
 from stillhouse import config as params, machine
 from stillhouse.errors import UserError
 from stillhouse.plan import Plan
@@ -33,6 +35,15 @@ plan = read_plan(config)
 
 # Jobs wait for one another at the GPU (profiles say how many run at once) only where there is one.
 GPU = min(machine.gpus(), 1)
+
+
+onstart:
+    # Instead of snakemake's own lock (profiles: nolock), which a killed run leaves behind.
+    global LOCK
+    try:
+        LOCK = machine.hold(Path(".snakemake") / "running")
+    except UserError as problem:
+        raise WorkflowError(str(problem))
 
 
 wildcard_constraints:

@@ -72,7 +72,7 @@ def teachers(params: Params) -> tuple[ridge.Params, ...]:
 
 
 def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
-    """M = per_class x classes images from which ridge regression with ridge 0 learns the teacher's weights.
+    """Make m = per_class x classes images from which ridge regression with ridge 0 learns the teacher's weights.
 
     The targets are real-valued: one-hot, or the teacher's predictions for `start: real`, divided by the factor that brings
     the features into the map's range. Raises NumericalError with the numbers when a condition of the theorem fails.

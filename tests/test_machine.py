@@ -1,0 +1,40 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stillhouse import machine
+from stillhouse.errors import UserError
+
+
+def test_a_lock_is_held_once_and_free_again_when_it_is_closed(tmp_path: Path) -> None:
+    with (
+        machine.hold(tmp_path / "folder" / "running"),
+        pytest.raises(UserError, match=r"running: another run is working in this folder\. Wait"),
+    ):
+        machine.hold(tmp_path / "folder" / "running")
+    machine.hold(tmp_path / "folder" / "running").close()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    script = f"""
+import pathlib, time
+from stillhouse import machine
+file = machine.hold(pathlib.Path({str(tmp_path / "running")!r}))
+print("held", flush=True)
+time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError):
+        machine.hold(tmp_path / "running")
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    machine.hold(tmp_path / "running").close()
+
+
+def test_gpus_are_counted() -> None:
+    assert machine.gpus() == len([p for p in Path("/dev").iterdir() if p.name.removeprefix("nvidia").isdecimal()])
