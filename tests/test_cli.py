@@ -147,7 +147,7 @@ def test_explain_shows_settings_with_defaults(capsys: pytest.CaptureFixture[str]
     assert "  noise: number, default 0.1. " in shown
     assert "  start: noise | real, default noise. " in shown
     stillhouse("explain", "zca")
-    assert "  regularisation: float, default 0.1. " in capsys.readouterr().out
+    assert "  regularisation: number, default 0.1. " in capsys.readouterr().out
 
 
 def test_explain_without_a_name_tells_every_section_of_the_params_file(

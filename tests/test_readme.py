@@ -1,5 +1,6 @@
 """What README.md tells a reader to run is run: its own lines, taken from the file."""
 
+import json
 import os
 import re
 import shutil
@@ -92,6 +93,9 @@ def test_the_table_in_the_readme_is_the_reports() -> None:
     report = (ROOT / "results/report/krr_recovery.md").read_text(encoding="utf-8").splitlines()
     assert len(table) > 5
     assert [line for line in table if line not in report] == []
+    [error] = re.findall(r"at most (\S+), relatively", README)
+    part = json.loads((ROOT / "results/report/parts/krr_recovery.json").read_text(encoding="utf-8"))
+    assert any(f"at most {error} " in note for note in part["notes"])
 
 
 def test_every_path_the_readme_names_is_there() -> None:

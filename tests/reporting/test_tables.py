@@ -70,9 +70,9 @@ def test_markdown_holds_the_numbers_in_their_rows(layout: Layout, lines: list[Ro
     ]  # fmt: skip
     assert rows[2:6] == [
         ["mnist", "all", "all real images", "86.20 ± 0.28", "86.41", "−0.21"],
-        ["", "1", "exact_sets", "86.20 ± 0.28", "86.41", "−0.21"],
-        ["", "1", "random real images", "32.00 ± 2.83", "–", "–"],
-        ["", "10", "exact_sets", "86.30 ± 0.28", "86.41", "−0.11"],
+        ["mnist", "1", "exact_sets", "86.20 ± 0.28", "86.41", "−0.21"],
+        ["mnist", "1", "random real images", "32.00 ± 2.83", "–", "–"],
+        ["mnist", "10", "exact_sets", "86.30 ± 0.28", "86.41", "−0.11"],
     ]
     assert rows[7][0] == "digits"
     assert len(rows) == 2 + 10

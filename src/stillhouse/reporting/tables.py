@@ -85,10 +85,9 @@ def frame(layout: Layout, lines: list[Row]) -> pd.DataFrame:
 
 
 def markdown(layout: Layout, lines: list[Row]) -> str:
-    """A Markdown table; a data set's name stands once."""
+    """A Markdown table; every line stands for itself, so that some of them can be quoted."""
     table = frame(layout, lines)
     table.columns = pd.Index([" ".join(name).strip() for name in table.columns])
-    table["data set"] = table["data set"].mask(table["data set"].duplicated(), "")
     align = ["left", "right", "left"] + ["right"] * (table.shape[1] - 3)
     return str(table.to_markdown(index=False, disable_numparse=True, colalign=align)) + "\n"
 
