@@ -15,6 +15,8 @@ rule all:
     """Every study's table and figures, on one page."""
     input:
         f"{plan.report}/index.html",
+        # The report is in git as well. What is not tells a clone that has yet to run from one that has.
+        [plan.study_outputs(study)["notebook"] for study in plan.studies],
 
 
 include: "workflow/rules/data.smk"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,3 +127,11 @@ def test_in_a_clone_an_edit_leaves_all_other_results_untouched(edited):
     assert remade == {name for name in before if "/krr_linear/" in name}
     changed = {name for name in before if after[name] != before[name]}
     assert {name for name in remade if name.endswith((".safetensors", ".csv"))} <= changed <= remade
+
+
+def test_a_clone_that_pulled_nothing_has_everything_to_make_although_the_report_is_in_git(published, tmp_path):
+    published.tree.git("clone", "--quiet", str(published.tree.root), str(tmp_path / "clone"))
+    clone = replace(published.tree, root=tmp_path / "clone")
+    assert (clone.root / "results/report/index.html").is_file()
+    assert clone.planned() == EVERYTHING
+    assert clone.planned("krr_recovery") == EVERYTHING - {"page"}
