@@ -32,6 +32,7 @@ MODEL = {"kind": "ridge", "features": "random_network", "space": "standardised"}
 def random_cifar() -> RealSet:
     """Random pixels of CIFAR-10's size."""
     rng = torch.Generator().manual_seed(0)
+
     def split(count: int) -> Split:
         pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
         return Split(pixels, torch.randint(0, 10, (count,), generator=rng))
@@ -128,7 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/prepared/cifar10.safetensors"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--plain-ridges", type=int, default=24, help="ridges the obvious way really runs (default: all 24)")
+    parser.add_argument(
+        "--plain-ridges", type=int, default=24, help="ridges the obvious way really runs (default: all 24)"
+    )
     parser.add_argument("--way", choices=["ours", "plain"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
