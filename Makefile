@@ -24,6 +24,7 @@ test: setup  ## all tests
 	pytest
 
 pull: setup  ## data and results of this commit from the DVC remote
+	@dvc remote list | grep -q . || { echo "No DVC remote is known: dvc remote add -d NAME URL (README: Data and results through DVC)."; exit 1; }
 	dvc pull
 
 benchmark: setup  ## speed and memory, as ratios in one run
