@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
+REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("workflow")
 
 # What `snakemake --lint` says, and why it stays so.
@@ -48,3 +51,12 @@ def test_a_study_can_be_asked_for_by_its_name(fresh):
     planned = fresh.planned("krr_recovery")
     assert "krr_recovery" in planned
     assert "page" not in planned
+
+
+@pytest.mark.parametrize("profile", sorted(path.parent.name for path in REPOSITORY.glob("profiles/*/config.yaml")))
+def test_a_profile_groups_no_rules_that_depend_on_one_another(profile):
+    settings = yaml.safe_load((REPOSITORY / "profiles" / profile / "config.yaml").read_text())
+    groups = settings.get("groups", {})
+    assert len(set(groups.values())) == len(groups), "snakemake refuses a group that waits for a job outside it"
+    assert settings["nolock"] is True
+    assert settings["max-checksum-file-size"] == "16GB"
