@@ -54,6 +54,11 @@ def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Te
     return tensors, header["content"]
 
 
+def cost_path(path: Path) -> Path:
+    """The file beside a result that says what it took to make: the one thing that differs from run to run."""
+    return path.with_suffix(".cost.json")
+
+
 def header(path: Path) -> dict[str, Any]:
     """The header alone of a file of any kind, without reading or checking the tensors. Raises UserError as `read` does."""
     with _safe(path) as file:

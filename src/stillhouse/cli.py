@@ -105,7 +105,7 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--protocol", required=True, help="its name, for the rows")
     parser.add_argument("--model-name", required=True, help="the model's name, for the rows")
     parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
-    parser.add_argument("--trainings", type=int, default=1, help="models trained on each set (default 1)")
+    parser.add_argument("--trainings", type=_positive, default=1, help="models trained on each set (default 1)")
     _computing(parser)
 
     parser = _command(commands, "page", _page, "put the studies' tables and figures on one self-contained page")

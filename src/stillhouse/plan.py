@@ -7,9 +7,10 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from stillhouse import plugins, provenance, settings
+from stillhouse import artifact, plugins, provenance, settings
 from stillhouse.config import SAME, WHOLE, Config, Picture, Study
 from stillhouse.errors import UserError
 from stillhouse.reporting import published
@@ -80,7 +81,7 @@ class Plan:
 
     def cost(self, path: str) -> str:
         """The cost file beside a result."""
-        return path.removesuffix(".safetensors") + ".cost.json"
+        return artifact.cost_path(Path(path)).as_posix()
 
     @property
     def report(self) -> str:

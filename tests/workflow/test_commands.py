@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stillhouse import machine
+
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -60,3 +62,14 @@ def test_a_profile_groups_no_rules_that_depend_on_one_another(profile):
     assert len(set(groups.values())) == len(groups), "snakemake refuses a group that waits for a job outside it"
     assert settings["nolock"] is True
     assert settings["max-checksum-file-size"] == "16GB"
+
+
+@pytest.mark.skipif(machine.gpus() > 0, reason="here a job's GPU is this machine's")
+def test_the_front_of_a_cluster_without_a_gpu_leaves_it_to_the_profile_what_a_job_asks_for(fresh):
+    asked = re.findall(r"^    resources: .*$", fresh.snakemake("--dry-run").text, re.MULTILINE)
+    assert len(asked) > 5
+    assert not [line for line in asked if "gpu" in line]
+    with_gpu = re.findall(
+        r"^    resources: .*$", fresh.snakemake("--dry-run", "--default-resources", "gpu=1").text, re.M
+    )
+    assert [line for line in with_gpu if "mem_mb=3500" in line and "gpu=1" in line]

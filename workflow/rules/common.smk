@@ -33,8 +33,9 @@ def read_plan(settings):
 plan = read_plan(config)
 
 
-# Jobs wait for one another at the GPU (profiles say how many run at once) only where there is one.
-GPU = min(machine.gpus(), 1)
+# Where this machine has a GPU, jobs wait for one another at it (profiles say how many run at once). Where it has none,
+# it may be the front of a cluster that has: then default-resources of the profile say what a job asks for.
+GPU = {"gpu": 1} if machine.gpus() else {}
 
 
 onstart:

@@ -16,7 +16,7 @@ for batch in plan.batches():
             f"logs/{plan.config.scale}/{batch.log}.log",
         threads: 1
         resources:
-            gpu=GPU,
+            **GPU,
             mem_mb=3500,
         params:
             experiment=batch.experiment,

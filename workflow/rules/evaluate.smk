@@ -15,7 +15,7 @@ rule evaluate:
         f"logs/{plan.config.scale}/evaluate/{{dataset}}/{{experiment}}/{{protocol}}-{{model}}.log",
     threads: 1
     resources:
-        gpu=GPU,
+        **GPU,
         mem_mb=3000,
     params:
         whole=lambda w: "--whole" if w.experiment == params.WHOLE else "",

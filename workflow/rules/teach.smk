@@ -12,7 +12,7 @@ rule teach:
         f"logs/{plan.config.scale}/teach/{{dataset}}/{{model}}/seed{{seed}}.log",
     threads: 1
     resources:
-        gpu=GPU,
+        **GPU,
         mem_mb=2500,
     params:
         settings=lambda w: plan.settings_of_model(w.model, w.dataset),

@@ -54,7 +54,7 @@ class Params:
     ] = 0.1
     dtype: Annotated[
         Literal["float64", "float32"],
-        Field(description="of the stored images; float32 halves the file and costs about 1e-3 of the weights"),
+        Field(description="of the stored images; float32 halves the file and costs up to 2e-3 of the weights"),
     ] = "float64"
 
 

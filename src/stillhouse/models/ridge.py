@@ -88,16 +88,16 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     path = linalg.RidgePath.of_moments(sums.gram, sums.cross)
     ridges = params.ridge.values()
     accuracies = validation_accuracies(path, ridges, real.train, embedding, held_out, run)
-    best = max(range(len(ridges)), key=lambda i: (accuracies[i], ridges[i]))
+    best = _best(ridges, accuracies)
     notes = {
-        "ridge": ridges[best],
+        "ridge": best,
         "ridges": ridges,
         "validation_accuracy": accuracies,
         "examples": sums.count,
         "rank": path.rank(),
         "eigenvalues": [float(path.values[0]), float(path.values[-1])],
     }
-    return _teacher(params, run.seed, path.weights(ridges[best]), embedding, real, notes)
+    return _teacher(params, run.seed, path.weights(best), embedding, real, notes)
 
 
 def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
@@ -180,8 +180,13 @@ def _chosen(
     _, held_out = split(len(real.train), params.validation, run.seed)
     path = linalg.RidgePath.of_rows(rows, targets)
     accuracies = validation_accuracies(path, ridges, real.train, embedding, held_out, run)
-    best = max(range(len(ridges)), key=lambda i: (accuracies[i], ridges[i]))
-    return path.weights(ridges[best]), {"ridge": ridges[best], "ridge_from": "validation data"}
+    best = _best(ridges, accuracies)
+    return path.weights(best), {"ridge": best, "ridge_from": "validation data"}
+
+
+def _best(ridges: list[float], accuracies: list[float]) -> float:
+    """The ridge of the highest accuracy; the largest of equals."""
+    return max(zip(accuracies, ridges, strict=True))[1]
 
 
 def _chunks(

@@ -148,7 +148,7 @@ def picture_labels(layout: Layout, table: pd.DataFrame) -> dict[str, str]:
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
     """Seconds and peak memory of every file that was scored, from the cost files beside them."""
     files = rows[["dataset", "experiment", "per_class", "seed", "file"]].drop_duplicates("file")
-    read = [json.loads(Path(f).with_suffix(".cost.json").read_text(encoding="utf-8")) for f in files["file"]]
+    read = [json.loads(artifact.cost_path(Path(f)).read_text(encoding="utf-8")) for f in files["file"]]
     return pd.concat([files.reset_index(drop=True), pd.DataFrame(read)], axis=1)
 
 

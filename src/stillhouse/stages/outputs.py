@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stillhouse import artifact
+
 
 def write_text(path: Path, text: str) -> None:
     """Write in one step: a reader sees the whole file or none."""
@@ -25,11 +27,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def cost_path(path: Path) -> Path:
-    """The cost file beside a result."""
-    return path.with_suffix(".cost.json")
-
-
 @contextlib.contextmanager
 def cost(path: Path, device: str, threads: int) -> Iterator[None]:
     """Write, after the block, what it took: seconds, the process's peak memory in MB, and on what machine."""
@@ -39,4 +36,4 @@ def cost(path: Path, device: str, threads: int) -> Iterator[None]:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     machine = {"host": platform.node(), "device": device, "threads": threads}
-    write_json(cost_path(path), {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), **machine})
+    write_json(artifact.cost_path(path), {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), **machine})

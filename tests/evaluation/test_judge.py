@@ -1,0 +1,95 @@
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from stillhouse import settings
+from stillhouse.errors import NumericalError
+from stillhouse.evaluation import judge
+from stillhouse.models import ridge
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet, Split
+
+MODEL = settings.parse_plugin("models", {"kind": "ridge", "features": "identity"}, "models.test")
+
+
+@pytest.fixture
+def corners() -> RealSet:
+    """Two classes of 1 x 1 x 2 pixels, told apart by which pixel is lit; the last of five test images is labelled wrongly."""
+    lit = torch.tensor([[255, 0], [0, 255]], dtype=torch.uint8)
+    train = torch.arange(40) % 2
+    shown, called = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 1, 0, 1, 1])
+    splits = Split(lit[train].view(-1, 1, 1, 2), train), Split(lit[shown].view(-1, 1, 1, 2), called)
+    return RealSet("corners", *splits, ("left", "right"), "fingerprint", "order")
+
+
+@pytest.fixture
+def perfect() -> DistilledSet:
+    """One image a class, lit as the class is."""
+    return DistilledSet(torch.eye(2).view(2, 1, 1, 2), torch.eye(2), ("left", "right"))
+
+
+def scored(distilled: DistilledSet, real: RealSet, run: Run, **options: Any) -> list[judge.Score]:
+    return list(judge.judge(distilled, real, MODEL, **{"trainings": 1, "seed": 0, **options}, run=run))
+
+
+def test_accuracy_is_the_percentage_of_all_test_images(corners: RealSet, perfect: DistilledSet, run: Run) -> None:
+    assert [(s.metric, s.value) for s in scored(perfect, corners, run)] == [("test accuracy", 80.0)]
+
+
+def test_a_set_with_its_labels_swapped_is_wrong_where_the_other_is_right(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    # The larger ridge wins a tie, and every ridge gives the same order of the scores.
+    swapped = dataclasses.replace(perfect, targets=perfect.targets.flip(1))
+    assert scored(swapped, corners, run)[0].value == 20.0
+
+
+def test_the_chunk_size_does_not_matter(
+    corners: RealSet, perfect: DistilledSet, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "_CHUNK", 2)
+    assert scored(perfect, corners, run)[0].value == 80.0
+
+
+def test_each_training_has_a_seed_of_its_own_that_no_other_set_shares(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    seeds = [s.training_seed for seed in (0, 1, 2) for s in scored(perfect, corners, run, trainings=3, seed=seed)]
+    assert seeds == list(range(9))
+
+
+def test_a_set_made_for_the_model_is_trained_once_from_the_weights_it_names(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    made_for = dataclasses.replace(perfect, model={**settings.dump(MODEL), "seed": 7})
+    assert [s.training_seed for s in scored(made_for, corners, run, trainings=3)] == [7]
+
+
+def test_a_set_made_for_another_model_is_trained_as_any_other(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    other = {**settings.dump(MODEL), "validation": 0.5, "seed": 7}
+    made_for = dataclasses.replace(perfect, model=other, certificate={"error_images": 1e-12})
+    found = scored(made_for, corners, run, trainings=2)
+    assert [(s.training_seed, s.metric) for s in found] == [(0, "test accuracy"), (1, "test accuracy")]
+
+
+def test_the_certificates_error_is_a_row_only_for_the_model_it_is_about(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    made_for = dataclasses.replace(
+        perfect, model={**settings.dump(MODEL), "seed": 7}, certificate={"error_images": 1e-12}
+    )
+    assert (scored(made_for, corners, run)[-1].metric, scored(made_for, corners, run)[-1].value) == (
+        "weight error",
+        1e-12,
+    )
+
+
+def test_scores_that_are_nan_stop_the_judge(corners: RealSet, run: Run) -> None:
+    teacher = ridge.fit_real(corners, MODEL, run)
+    broken = dataclasses.replace(teacher, weights={"weights": teacher.weights["weights"] * torch.nan})
+    with pytest.raises(NumericalError, match="corners's test examples are NaN"):
+        judge.accuracy(broken, corners, run)
