@@ -95,3 +95,27 @@ def test_a_zero_matrix_has_rank_zero_and_a_zero_pseudo_inverse() -> None:
 def test_the_largest_singular_value_is_that_of_the_decomposition() -> None:
     matrix = normal(30, 12)
     assert linalg.largest_singular_value(matrix) == pytest.approx(float(torch.linalg.svdvals(matrix)[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (20, 7), (5, 1)])
+def test_a_row_system_gives_the_solution_of_least_norm(shape: tuple[int, int]) -> None:
+    matrix, right = normal(*shape), normal(4, shape[1], seed=1)
+    found = linalg.RowSystem(matrix).solve(right)
+    torch.testing.assert_close(found @ matrix, right)
+    torch.testing.assert_close(found, right @ torch.linalg.pinv(matrix))
+
+
+def test_refinement_leaves_a_fraction_of_the_residual_of_a_plain_solution() -> None:
+    matrix, right = normal(300, 300), normal(3, 300, seed=2)
+    plain = torch.linalg.solve(matrix, right, left=False)
+    refined = linalg.RowSystem(matrix).solve(right)
+    assert linalg.relative_error(refined @ matrix, right) < linalg.relative_error(plain @ matrix, right) / 4
+
+
+def test_the_norm_of_a_map_known_by_its_products_is_its_largest_singular_value() -> None:
+    matrix = normal(12, 9)
+    found = linalg.operator_norm(lambda vector: matrix.T @ (matrix @ vector), normal(9, seed=1))
+    assert found == pytest.approx(float(torch.linalg.svdvals(matrix)[0]), rel=1e-3)
+    inverse = torch.linalg.inv(matrix.T @ matrix)
+    found = linalg.operator_norm(lambda vector: inverse @ vector, normal(9, seed=1))
+    assert 1 / found == pytest.approx(float(torch.linalg.svdvals(matrix)[-1]), rel=1e-3)

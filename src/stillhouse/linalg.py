@@ -4,7 +4,7 @@ pseudo-inverses that report how well they are determined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,39 @@ class Moments:
         """F^T F, (p, p), symmetric."""
         upper = self._gram.triu()
         return upper + upper.triu(1).T
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of examples."""
+        return Moments._of(self._gram + other._gram, self.cross + other.cross, self.count + other.count)
+
+    def __sub__(self, other: Moments) -> Moments:
+        """The moments of the examples that are left when `other`'s are taken out.
+
+        Rounding is relative to what was there before: G_left is wrong by about eps |G|, so digits go as |G| / |G_left| grows.
+        """
+        return Moments._of(self._gram - other._gram, self.cross - other.cross, self.count - other.count)
+
+    def packed(self) -> torch.Tensor:
+        """The upper triangle of F^T F, row by row, (p (p + 1) / 2,)."""
+        return self._gram[_upper(self._gram)]
+
+    @classmethod
+    def unpacked(cls, packed: torch.Tensor, cross: torch.Tensor, count: int) -> Moments:
+        """From what `packed` gave, F^T Y (p, c) and the number of examples."""
+        gram = torch.zeros(len(cross), len(cross), dtype=torch.float64, device=packed.device)
+        gram[_upper(gram)] = packed
+        return cls._of(gram, cross, count)
+
+    @classmethod
+    def _of(cls, upper: torch.Tensor, cross: torch.Tensor, count: int) -> Moments:
+        made = cls(0, 0, upper.device)
+        made._gram, made.cross, made.count = upper, cross, count
+        return made
+
+
+def _upper(matrix: torch.Tensor) -> torch.Tensor:
+    """Where the upper triangle of a square matrix is, its diagonal included."""
+    return torch.ones_like(matrix, dtype=torch.bool).triu()
 
 
 def add_gram(gram: torch.Tensor, rows: torch.Tensor) -> None:
@@ -131,8 +164,7 @@ def pseudo_inverse(matrix: torch.Tensor) -> PseudoInverse:
     orthogonal, triangle = torch.linalg.qr(matrix)
     if bool((triangle.diagonal() == 0).any()):
         return _by_singular_values(matrix)
-    eye = torch.eye(len(triangle), dtype=matrix.dtype, device=matrix.device)
-    inverse = torch.linalg.solve_triangular(triangle, eye, upper=True)
+    inverse = torch.linalg.solve_triangular(triangle, _eye(matrix), upper=True)
     # |R|_F |R^-1|_F bounds the condition number from above, by no more than a factor of b.
     condition = float(triangle.norm() * inverse.norm())
     if not condition < _CONDITION_LIMIT:
@@ -140,34 +172,73 @@ def pseudo_inverse(matrix: torch.Tensor) -> PseudoInverse:
     return PseudoInverse(inverse @ orthogonal.T, matrix.shape[1], condition)
 
 
-def _by_singular_values(matrix: torch.Tensor) -> PseudoInverse:
+def ridge_pseudo_inverse(matrix: torch.Tensor, ridge: float) -> torch.Tensor:
+    """(A^T A + ridge I)^-1 A^T (b, a) of A (a, b) in float64; A^+ for ridge 0.
+
+    For A of full rank from A^T A + ridge I or from I + ridge (A^T A)^-1, whichever is better conditioned: that one's condition
+    number is at most about that of A, while the first alone has its square for a small ridge. From singular values otherwise.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return ridge_pseudo_inverse(matrix.T, ridge).T
+    inverse = pseudo_inverse(matrix)
+    if ridge == 0:
+        return inverse.value
+    if inverse.rank < matrix.shape[1] or not inverse.condition < _CONDITION_LIMIT:
+        return _by_singular_values(matrix, ridge).value
+    direct = float(matrix.square().sum()) < ridge**2 * float(inverse.value.square().sum())
+    system, right = (matrix.T @ matrix, matrix.T) if direct else (inverse.value @ inverse.value.T, inverse.value)
+    system = system + ridge * _eye(matrix) if direct else ridge * system + _eye(matrix)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(system))
+
+
+def _eye(matrix: torch.Tensor) -> torch.Tensor:
+    return torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+
+
+def _by_singular_values(matrix: torch.Tensor, ridge: float = 0.0) -> PseudoInverse:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     floor = float(values[0]) * max(matrix.shape) * torch.finfo(matrix.dtype).eps
     rank = int((values > floor).sum())
     if rank == 0:
         return PseudoInverse(torch.zeros_like(matrix.T), 0, float("inf"))
     kept = slice(0, rank)
-    value = right[kept].T @ (left[:, kept] / values[kept]).T
+    value = right[kept].T @ (left[:, kept] * (values / (values**2 + ridge))[kept]).T
     return PseudoInverse(value, rank, float(values[0] / values[rank - 1]))
 
 
-class SquareSystem:
-    """X A = B for one invertible A (d, d) and many B (m, d), in float64: one LU factorisation, one step of refinement.
+class RowSystem:
+    """X A = B for one A (d, p) of rank p <= d and many B (m, p), in float64: the X of least norm, B A^+.
 
-    Without refinement the residual of a 3072 x 3072 random system is some 70 times what rounding X alone makes it.
+    One factorisation, LU for d = p and else A = QR with X = B R^-1 Q^T, and one step of refinement. Without refinement the
+    residual of a 3072 x 3072 random system is some 70 times what rounding X alone makes it.
     """
 
     def __init__(self, matrix: torch.Tensor) -> None:
         self._matrix = matrix
-        self._factors = torch.linalg.lu_factor(matrix)
+        self._square = matrix.shape[0] == matrix.shape[1]
+        self._factors = torch.linalg.lu_factor(matrix) if self._square else torch.linalg.qr(matrix)
 
     def solve(self, right: torch.Tensor) -> torch.Tensor:
         """X (m, d)."""
-        lu, pivots = (part.to(right.device) for part in self._factors)
-        found: torch.Tensor = torch.linalg.lu_solve(lu, pivots, right, left=False)
-        residual = right - found @ self._matrix.to(right.device)
-        correction: torch.Tensor = torch.linalg.lu_solve(lu, pivots, residual, left=False)
-        return found + correction
+        one, other = (part.to(right.device) for part in self._factors)
+
+        def back(rows: torch.Tensor) -> torch.Tensor:
+            if self._square:
+                solved: torch.Tensor = torch.linalg.lu_solve(one, other, rows, left=False)
+            else:
+                solved = torch.linalg.solve_triangular(other, rows, upper=True, left=False) @ one.T
+            return solved
+
+        found = back(right)
+        return found + back(right - found @ self._matrix.to(right.device))
+
+
+def solve_positive(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """A^+ B for a symmetric positive semi-definite A (a, a): by Cholesky, or by eigenvalues where A is singular."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not int(failed):
+        return torch.cholesky_solve(right, factor)
+    return RidgePath.of_moments(matrix, right).weights(0.0)
 
 
 def rank(matrix: torch.Tensor) -> int:
@@ -179,9 +250,17 @@ def largest_singular_value(matrix: torch.Tensor, steps: int = 200, tolerance: fl
     """sigma_1 by power iteration from the longest row: approached from below, until a step changes it by less than
     `tolerance`, relatively.
     """
-    vector, found = matrix[matrix.norm(dim=1).argmax()], 0.0
+    start = matrix[matrix.norm(dim=1).argmax()]
+    return operator_norm(lambda vector: matrix.T @ (matrix @ vector), start, steps, tolerance)
+
+
+def operator_norm(
+    gram: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, steps: int = 200, tolerance: float = 1e-6
+) -> float:
+    """sigma_1 of a map A that is known by v -> A^T A v, by power iteration from `start`, as above."""
+    vector, found = start, 0.0
     for _ in range(steps):
-        vector = matrix.T @ (matrix @ (vector / vector.norm()))
+        vector = gram(vector / vector.norm())
         before, found = found, float(vector.norm().sqrt())
         if found - before < tolerance * found:
             break

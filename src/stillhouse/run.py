@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -17,6 +17,24 @@ from stillhouse.errors import UserError
 from stillhouse.teacher import Teacher
 
 T = TypeVar("T")
+
+
+State = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]
+
+
+class Store(Protocol):
+    """Where a long computation keeps what it has done so far, so that a killed one goes on where it stopped."""
+
+    folder: Path  # for files that the computation makes again if they are lost; its own, removed when it ends
+
+    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """The state offered last that was kept, or None at the start."""
+
+    def offer(self, state: Callable[[], State]) -> None:
+        """Keep the state if enough time has passed since the last one; `state` is called only then."""
+
+    def record(self, numbers: Mapping[str, float]) -> None:
+        """Add a line to the record of how the computation goes; the store adds the seconds spent so far."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class Run:
     log       what a person wants to know afterwards
     show      draw progress bars (only when a person is watching)
     teachers  teachers that are already trained, for methods that need one
+    store     where a long computation keeps its state, or None
     """
 
     seed: int = 0
@@ -35,6 +54,7 @@ class Run:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("stillhouse"))
     show: bool = False
     teachers: tuple[Path, ...] = ()
+    store: Store | None = None
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator for one purpose; draws for one purpose do not move those for another."""
@@ -43,6 +63,21 @@ class Run:
     def progress(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """The items, with a progress bar on a terminal."""
         yield from tqdm(items, total=total, desc=what, disable=not self.show, leave=False, file=sys.stderr)
+
+    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """The state to go on from, or None to start at the beginning."""
+        return None if self.store is None else self.store.kept()
+
+    def offer(self, state: Callable[[], State]) -> None:
+        """Offer the state after a step, to be kept now and then: tensors, and JSON-able values."""
+        if self.store is not None:
+            self.store.offer(state)
+
+    def record(self, **numbers: float) -> None:
+        """Say how it goes: a line of numbers for the cost file, where the seconds stand beside it."""
+        self.log.debug("%s", numbers)
+        if self.store is not None:
+            self.store.record(numbers)
 
     def find_teacher(self, model: object, seed: int, fingerprint: str) -> Teacher | None:
         """The teacher of this model, seed and data among `teachers`, or None."""

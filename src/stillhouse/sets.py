@@ -97,6 +97,11 @@ class RealSet:
         """Number of classes, c."""
         return len(self.classes)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, fingerprint and order: what a result says of its data."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "order": self.order}
+
     def positions(self, label: int) -> torch.Tensor:
         """Positions in the training split of the examples of one class, ascending."""
         return torch.nonzero(self.train.targets == label).flatten()
@@ -151,6 +156,13 @@ class DistilledSet:
     def pictures(self) -> torch.Tensor:
         """The inputs as pixels, (m, *shape) float32, not clipped: pixels of 0 to 1 where the method kept them there."""
         return spaces.from_settings(self.space).inverse(self.inputs.to(torch.float64)).to(torch.float32)
+
+    def inputs_in(self, space: spaces.Space) -> torch.Tensor:
+        """The inputs (m, *shape), float64, in a model's fitted space: as they are in the same one, else through pixels."""
+        inputs = self.inputs.to(torch.float64)
+        if spaces.same(self.space, space.settings()):
+            return inputs
+        return space.forward(spaces.from_settings(self.space).inverse(inputs))
 
     def save(self, path: Path | str) -> None:
         """Write as one safetensors file; equal sets give equal bytes."""

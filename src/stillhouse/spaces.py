@@ -25,7 +25,8 @@ def from_settings(fitted: Mapping[str, Any]) -> Space:
     """The space from its settings with fitted values (see `Space.settings`)."""
     if fitted["kind"] == "pixels":
         return PixelSpace()
-    standard = StandardSpace(torch.as_tensor(fitted["mean"]), torch.as_tensor(fitted["std"]))
+    mean, std = (torch.as_tensor(fitted[name], dtype=torch.float64) for name in ("mean", "std"))
+    standard = StandardSpace(mean, std)
     if fitted["kind"] == "standardised":
         return standard
     return ZcaSpace(standard, fitted["per_image"], fitted["scale"], fitted["vectors"], fitted["values"])

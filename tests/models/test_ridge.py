@@ -91,7 +91,7 @@ def test_memory_of_the_moments_does_not_grow_with_the_examples(
     seen = []
     original = linalg.Moments.add
     monkeypatch.setattr(linalg.Moments, "add", lambda s, f, t: (seen.append(len(f)), original(s, f, t))[1])
-    monkeypatch.setattr(ridge, "_CHUNK", 100)
+    monkeypatch.setattr(ridge, "CHUNK", 100)
     ridge.fit_real(digits, params(), run)
     assert max(seen) <= 100
     assert sum(seen) == len(ridge.split(len(digits.train), 0.05, 0)[0])
@@ -99,7 +99,7 @@ def test_memory_of_the_moments_does_not_grow_with_the_examples(
 
 def test_the_chunk_size_does_not_matter(digits: RealSet, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ridge.fit_real(digits, params("random_network"), run).weights["weights"]
-    monkeypatch.setattr(ridge, "_CHUNK", 64)
+    monkeypatch.setattr(ridge, "CHUNK", 64)
     chunked = ridge.fit_real(digits, params("random_network"), run).weights["weights"]
     # Features are float32, and a product's rounding depends on its shape.
     assert linalg.relative_error(chunked, whole) < 1e-4

@@ -16,6 +16,11 @@ class Identity:
 
     dim: int
 
+    @property
+    def onto(self) -> bool:
+        """Always."""
+        return True
+
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """The same tensor."""
         return inputs

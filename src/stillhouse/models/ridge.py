@@ -7,6 +7,7 @@ The loss is a sum over examples, so ridge scales with n. Chen, Huang, Weng (2024
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -17,13 +18,15 @@ from pydantic import Field
 from stillhouse import features, linalg, settings, spaces
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
+from stillhouse.errors import UserError
 from stillhouse.features import FeatureMap
+from stillhouse.moments import Part, Statistics, shard
 from stillhouse.run import Run, stream
 from stillhouse.sets import DistilledSet, RealSet, Split
 from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
 
-_CHUNK = 2048  # examples whose features are held at once
+CHUNK = 2048  # examples whose features are held at once
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,50 @@ def feature_map(params: Params, dim: int, seed: int) -> FeatureMap:
 def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     """Fit on the training part, choose the ridge on the validation part; the larger ridge wins a tie."""
     embedding = embed(params, real, run.seed)
-    fitted, held_out = split(len(real.train), params.validation, run.seed)
-    sums = moments(real, embedding, fitted, run)
-    path = linalg.RidgePath.of_moments(sums.gram, sums.cross)
+    return _fitted(statistics(real, embedding, params, run), embedding, params, real, run)
+
+
+def find_or_fit(real: RealSet, params: Params, run: Run) -> Teacher:
+    """The teacher of this model, seed and data among the run's, or one fitted here."""
+    return run.find_teacher(settings.dump(params), run.seed, real.fingerprint) or fit_real(real, params, run)
+
+
+def accumulate(real: RealSet, params: Params, run: Run, number: int = 1, shards: int = 1) -> Statistics:
+    """What `fit_real` needs of the training part: of all of it, or of the `number`-th of so many contiguous slices."""
+    fitted, _ = split(len(real.train), params.validation, run.seed)
+    return statistics(real, embed(params, real, run.seed), params, run, shard(len(fitted), number, shards))
+
+
+def absorb(old: Statistics, real: RealSet, run: Run) -> Statistics:
+    """`old` with the training part of another real set added, seen through old's space and feature map; old's data are not read.
+
+    Raises UserError where the examples have another shape or other classes, or were summed already.
+    """
+    if (real.shape, real.classes) != (old.shape, old.classes):
+        raise UserError(
+            f"{real.name}: its examples of shape {real.shape} in {real.n_classes} classes are not like those summed: shape "
+            f"{old.shape}, classes {', '.join(old.classes)}. Bring them to that form."
+        )
+    params = settings.parse(Params, old.model, "model")
+    seeded = dataclasses.replace(run, seed=old.seed)
+    embedding = Embedding(spaces.from_settings(old.space), feature_map(params, real.dim, old.seed))
+    return old.absorb(statistics(real, embedding, params, seeded))
+
+
+def fit_moments(sums: Statistics, real: RealSet, run: Run) -> Teacher:
+    """Fit from moments alone; the validation part of `real` chooses the ridge. The same as `fit_real`, up to rounding, where
+    the moments are of all of real's training part.
+    """
+    params = settings.parse(Params, sums.model, "model")
+    embedding = Embedding(spaces.from_settings(sums.space), feature_map(params, real.dim, sums.seed))
+    return _fitted(sums, embedding, params, real, run)
+
+
+def _fitted(summed: Statistics, embedding: Embedding, params: Params, real: RealSet, run: Run) -> Teacher:
+    sums = summed.moments
+    path = linalg.RidgePath.of_moments(sums.gram.to(run.device), sums.cross.to(run.device))
     ridges = params.ridge.values()
+    _, held_out = split(len(real.train), params.validation, summed.seed)
     accuracies = validation_accuracies(path, ridges, real.train, embedding, held_out, run)
     best = _best(ridges, accuracies)
     notes = {
@@ -97,7 +140,7 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
         "rank": path.rank(),
         "eigenvalues": [float(path.values[0]), float(path.values[-1])],
     }
-    return _teacher(params, run.seed, path.weights(best), embedding, real, notes)
+    return _teacher(params, summed.seed, path.weights(best), embedding, real, notes)
 
 
 def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
@@ -127,23 +170,12 @@ def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[tor
 
 def solve(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
     """Ridge weights (p, c) of rows (m, p) and targets (m, c); the least-norm interpolation for ridge = 0."""
-    if ridge == 0:
-        return linalg.pseudo_inverse(rows).value @ targets
-    kernel = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-    kernel.diagonal().add_(ridge)
-    if len(rows) < rows.shape[1]:
-        dual: torch.Tensor = torch.linalg.solve(kernel, targets)
-        return rows.T @ dual
-    weights: torch.Tensor = torch.linalg.solve(kernel, rows.T @ targets)
-    return weights
+    return linalg.ridge_pseudo_inverse(rows, ridge) @ targets
 
 
 def set_features(distilled: DistilledSet, embedding: Embedding) -> torch.Tensor:
     """Features (m, p), float64, of a distilled set's inputs."""
-    inputs = distilled.inputs.to(torch.float64)
-    if spaces.same(distilled.space, embedding.space.settings()):
-        return embedding.map(inputs.flatten(1))
-    return embedding.features(spaces.from_settings(distilled.space).inverse(inputs))
+    return embedding.map(distilled.inputs_in(embedding.space).flatten(1))
 
 
 def split(count: int, validation: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,12 +185,39 @@ def split(count: int, validation: float, seed: int) -> tuple[torch.Tensor, torch
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
-def moments(real: RealSet, embedding: Embedding, index: torch.Tensor, run: Run) -> linalg.Moments:
-    """Gram and cross-moments over the training examples at `index`, in one pass."""
+def statistics(
+    real: RealSet, embedding: Embedding, params: Params, run: Run, within: tuple[int, int] | None = None
+) -> Statistics:
+    """The moments of the training part, or of its examples `within` start and stop, with what identifies them."""
+    fitted, _ = split(len(real.train), params.validation, run.seed)
+    start, stop = within or (0, len(fitted))
+    return Statistics(
+        moments=moments(real, embedding, fitted, run, (start, stop)),
+        model=settings.dump(params),
+        seed=run.seed,
+        space=embedding.space.settings(),
+        shape=real.shape,
+        classes=real.classes,
+        parts=(Part(real.identity, len(fitted), start, stop),),
+    )
+
+
+def moments(
+    real: RealSet, embedding: Embedding, index: torch.Tensor, run: Run, within: tuple[int, int] | None = None
+) -> linalg.Moments:
+    """Gram and cross-moments over the training examples at `index`, or at index[start:stop] for `within`, in one pass.
+
+    Features do not depend on `within`, not in their last bit: a product's rounding depends on its shape, so examples
+    are embedded in the chunks of the whole index, also those of which only a part is summed.
+    """
+    start, stop = within or (0, len(index))
+    first, last = start // CHUNK * CHUNK, min(-(-stop // CHUNK) * CHUNK, len(index))
     sums = linalg.Moments(embedding.map.dim, real.n_classes, run.device)
-    total = -(-len(index) // _CHUNK)
-    for rows, labels in run.progress(_chunks(real.train, embedding, index, run), total, "Gram matrix"):
-        sums.add(rows, linalg.one_hot(labels, real.n_classes).to(run.device))
+    offsets = range(first, last, CHUNK) if start < stop else range(0)
+    chunks = zip(offsets, feature_chunks(real.train, embedding, index[first:last], run), strict=False)
+    for offset, (rows, labels) in run.progress(chunks, len(offsets), "Gram matrix"):
+        summed = slice(max(start - offset, 0), stop - offset)
+        sums.add(rows[summed], linalg.one_hot(labels[summed], real.n_classes).to(run.device))
     return sums
 
 
@@ -167,7 +226,7 @@ def validation_accuracies(
 ) -> list[float]:
     """Fraction of the held-out examples classified rightly, for every ridge."""
     right = [0] * len(ridges)
-    for rows, labels in _chunks(train, embedding, held_out, run):
+    for rows, labels in feature_chunks(train, embedding, held_out, run):
         for i, scores in enumerate(path.predictions(rows.to(torch.float64), ridges)):
             right[i] += int((scores.argmax(1).cpu() == labels).sum())
     return [hits / len(held_out) for hits in right]
@@ -189,10 +248,11 @@ def _best(ridges: list[float], accuracies: list[float]) -> float:
     return max(zip(accuracies, ridges, strict=True))[1]
 
 
-def _chunks(
+def feature_chunks(
     train: Split, embedding: Embedding, index: torch.Tensor, run: Run
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    for pixels, labels in train.chunks(_CHUNK, index):
+    """Features (b, p), float32, and class indices (b,) of the training examples at `index`, a chunk at a time."""
+    for pixels, labels in train.chunks(CHUNK, index):
         yield embedding.features(pixels.to(run.device)), labels
 
 
@@ -204,6 +264,6 @@ def _teacher(
         seed=seed,
         weights={"weights": weights.cpu()},
         space=embedding.space.settings(),
-        data={"name": real.name, "fingerprint": real.fingerprint, "order": real.order},
+        data=real.identity,
         notes=notes,
     )
