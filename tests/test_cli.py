@@ -76,7 +76,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def test_all_commands_are_there() -> None:
     assert list(commands()) == [
-        "prepare", "teach", "distill", "evaluate", "page", "list", "explain", "show", "check", "table",
+        "prepare", "teach", "accumulate", "merge", "distill", "evaluate", "page", "list", "explain", "show", "check", "table",
     ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_explain_without_a_name_tells_every_section_of_the_params_file(
     stillhouse("explain")
     shown = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert [name for name in shown if not name.startswith(" ")] == [
-        "scale", "results", "only", "studies", "protocols", "experiments", "models", "spaces", "datasets",
+        "scale", "results", "only", "shards", "studies", "protocols", "experiments", "models", "spaces", "datasets",
     ]  # fmt: skip
     assert set(yaml.safe_load((repository / "params.yaml").read_text())) <= set(shown)
 

@@ -56,6 +56,9 @@ def test_the_small_configuration_of_these_tests_is_right(raw: Raw) -> None:
     ("place", "value", "text"),
     [
         ("studeis", {}, "unknown parameter 'studeis'. Did you mean 'studies'?"),
+        ("shards", 0, "shards: expected a whole number above 0, found 0."),
+        ("shards", "many", "shards: expected a whole number above 0, found 'many'."),
+        ("shards", True, "shards: expected a whole number above 0, found True."),
         ("models", [1], "models: expected named entries, found [1]."),
         ("studies.table", [1], "studies.table: expected 'name: value' lines, found [1]."),
         ("studies.table.sedes", [0], "studies.table: unknown parameter 'sedes'. Did you mean 'seeds'?"),
@@ -65,7 +68,10 @@ def test_the_small_configuration_of_these_tests_is_right(raw: Raw) -> None:
         ("studies.table.per_class", [1, 1.5], "studies.table.per_class[1]: input should be a valid integer"),
         ("studies.table.per_class", ["1"], "studies.table.per_class[0]: input should be a valid integer"),
         ("studies.table.per_class", 1, "studies.table.per_class: input should be a valid tuple, found 1."),
-        ("studies.table.per_class", [], "studies.table.per_class: tuple should have at least 1 item"),
+        ("studies.table.per_class", [], "studies.table: 'per_class' is missing. A study has experiments, per_class and"),
+        ("studies.table.analyses", ["claim"], "studies.table.analyses: unknown analysis 'claim'. "),
+        ("studies.table.pictures", [{"dataset": "mnist", "per_class": 2, "experiments": ["random"]}] * 2,
+         "studies.table.pictures[1]: a second picture of mnist at that size. Give it a 'name'."),
         ("studies.table.seeds", [0, -1], "studies.table.seeds[1]: input should be greater than or equal to 0"),
         ("studies.table.seeds", [], "studies.table.seeds: tuple should have at least 1 item"),
         ("studies.table.datasets", ["mnits"], "studies.table.datasets: unknown dataset 'mnits'. Did you mean 'mnist'?"),
@@ -90,6 +96,10 @@ def test_the_small_configuration_of_these_tests_is_right(raw: Raw) -> None:
         ("experiments.exact.nosie", 1, "experiments.exact: unknown parameter 'nosie'. Did you mean 'noise'?"),
         ("experiments.exact.noise", "loud", "experiments.exact.noise: input should be a valid number"),
         ("experiments.exact.noise", -1, "experiments.exact.noise: input should be greater than 0, found -1."),
+        ("experiments.exact.noise", {"mnist": "loud"}, "experiments.exact.noise: input should be a valid number"),
+        ("experiments.exact.noise", {"mnits": 1}, "experiments.exact.noise: input should be a valid number"),
+        ("analyses.a", {"kind": "krr_claim"}, "analyses.a: unknown analyses 'krr_claim'. Did you mean 'krr_claims'?"),
+        ("analyses.a", {"kind": "krr_path", "model": "linaer"}, "analyses.a.model: unknown model 'linaer'."),
         ("experiments.exact.start", "nois", "experiments.exact.start: input should be 'noise' or 'real', found 'nois'."),
         ("experiments.exact.method", "kr_exact", "experiments.exact: unknown methods 'kr_exact'. Did you mean 'krr_exact'?"),
         ("experiments.exact.method", None, "experiments.exact: 'method' is missing. Add 'method: NAME'; "),
@@ -256,6 +266,21 @@ def test_a_space_gives_each_data_set_its_own_constants(raw: Raw) -> None:
     assert read.model("linear", "mnist").space.mean == (0.1307,)
     assert read.model("linear", "digits").space.mean is None
     assert read.method("exact", "mnist").model == read.model("linear", "mnist")
+
+
+def test_a_setting_may_have_a_value_for_each_data_set(raw: Raw) -> None:
+    read = config.read(edited(raw, "experiments.exact.noise", {"mnist": 0.5}))
+    assert read.method("exact", "mnist").noise == 0.5
+    assert read.method("exact", "digits").noise == 0.1
+
+
+def test_a_study_may_have_analyses_alone(raw: Raw) -> None:
+    raw["analyses"] = {"path": {"kind": "krr_path", "model": "linear"}}
+    raw["studies"]["paths"] = {
+        "title": "Paths", "datasets": ["digits"], "seeds": [0], "analyses": ["path"], "notebook": "paths"
+    }  # fmt: skip
+    assert config.read(raw).studies["paths"].experiments == ()
+    assert config.read(raw).analysis("path", "digits").model.features is not None
 
 
 def test_labels_are_those_given_or_the_names(raw: Raw) -> None:

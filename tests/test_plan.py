@@ -152,12 +152,19 @@ def test_a_protocol_that_names_a_model_scores_every_set_by_it(raw: Raw) -> None:
 
 def test_an_evaluation_reads_the_sets_it_scores_and_for_the_whole_set_the_teachers(raw: Raw) -> None:
     plan = planned(raw)
-    assert plan.evaluated_files("digits", "exact", "linear") == [
+    assert plan.evaluated_files("digits", "exact", "own", "linear") == [
         f"results/distilled/digits/exact/pc{size}/seed{seed}.safetensors" for size in (1, 2) for seed in (0, 1)
     ]
-    assert plan.evaluated_files("digits", "whole", "linear") == [
+    assert plan.evaluated_files("digits", "whole", "own", "linear") == [
         f"results/teachers/digits/linear/seed{seed}.safetensors" for seed in (0, 1)
     ]
+
+
+def test_a_protocol_scores_the_sets_of_the_studies_that_ask_for_it(raw: Raw) -> None:
+    raw["protocols"]["by_rff"] = {"model": "rff"}
+    plan = planned(with_second_study(raw, per_class=[3], seeds=[4], protocols=["by_rff"]))
+    assert plan.evaluated_files("mnist", "exact", "by_rff", "rff") == [plan.set("mnist", "exact", 3, 4)]
+    assert plan.set("mnist", "exact", 3, 4) not in plan.evaluated_files("mnist", "exact", "own", "linear")
 
 
 def test_a_study_without_the_whole_set_asks_for_no_teachers_scores(raw: Raw) -> None:
@@ -224,6 +231,9 @@ def test_settings_hold_every_default_and_the_data_sets_own_constants(raw: Raw) -
         "start": "noise",
         "noise": 0.1,
         "dtype": "float64",
+        "ridge_S": 0.0,
+        "ridge_S_unit": "one",
+        "root": "plus",
         "model": json.loads(plan.settings_of_model("linear", "mnist")),
     }
     assert mnist["model"]["space"] == {"kind": "standardised", "mean": [0.1307], "std": [0.3081]}
@@ -278,3 +288,50 @@ def test_a_model_written_out_in_an_experiment_is_refused_as_no_study_would_score
 
 def test_every_distilled_set_is_scored(raw: Raw) -> None:
     assert {each.experiment for each in planned(raw).evaluations("table")} == {"whole", "random", "exact"}
+
+
+def with_analysis(raw: Raw) -> Raw:
+    raw["analyses"] = {"path": {"kind": "krr_path", "model": "linear", "label": "the path"}}
+    raw["studies"]["paths"] = {
+        "title": "Paths", "datasets": ["digits", "mnist"], "seeds": [0, 2], "analyses": ["path"], "notebook": "paths",
+        "figures": ["path"],
+    }  # fmt: skip
+    return raw
+
+
+def test_an_analysis_runs_once_per_data_set_and_seed(raw: Raw) -> None:
+    plan = planned(with_analysis(raw))
+    assert [each.path for each in plan.analyses("paths")] == [
+        f"results/analyses/{dataset}/path/seed{seed}.csv" for dataset in ("digits", "mnist") for seed in (0, 2)
+    ]
+    assert plan.analyses() == plan.analyses("paths")
+    assert plan.analyses("table") == []
+    assert len({each.job for each in plan.analyses()}) == 4
+    assert plan.recipe(plan.analyses()[0].path) == "results/analyses/digits/path/seed0.recipe.json"
+
+
+def test_a_study_of_analyses_has_no_sets_and_the_figures_it_names(raw: Raw) -> None:
+    plan = planned(with_analysis(raw))
+    assert plan.figures("paths") == ["results/report/figures/paths_path.png"]
+    assert plan.evaluations("paths") == []
+    layout = json.loads(plan.settings_of_study("paths"))
+    assert layout["labels"]["path"] == "the path"
+    assert [each["seed"] for each in layout["analyses"]] == [0, 2, 0, 2]
+
+
+def test_where_every_model_scores_every_set_a_label_says_what_a_set_was_made_for(raw: Raw) -> None:
+    raw["protocols"]["by_rff"] = {"model": "rff"}
+    raw["studies"]["table"]["protocols"] = ["by_rff"]
+    assert json.loads(planned(raw).settings_of_study("table"))["labels"]["exact"] == "exact"
+    raw["experiments"]["exact_rff"] = {"label": "exact", "method": "krr_exact", "model": "rff"}
+    raw["studies"]["table"]["experiments"] += ["exact_rff"]
+    labels = json.loads(planned(raw).settings_of_study("table"))["labels"]
+    assert labels["exact"] == "exact, for Linear"
+    assert labels["exact_rff"] == "exact, for RFF"
+    assert labels["random"] == "random real images"
+
+
+def test_a_picture_may_have_a_name(raw: Raw) -> None:
+    raw["studies"]["table"]["pictures"] += [{"dataset": "mnist", "per_class": 2, "experiments": ["exact"], "name": "b"}]
+    figures = planned(raw).figures("table")
+    assert [Path(each).stem for each in figures] == ["table_accuracy", "table_mnist_pc2", "table_mnist_pc2_b"]

@@ -59,6 +59,11 @@ def cost_path(path: Path) -> Path:
     return path.with_suffix(".cost.json")
 
 
+def recipe_path(path: Path) -> Path:
+    """The file beside a table of rows that says what made it."""
+    return path.with_suffix(".recipe.json")
+
+
 def header(path: Path) -> dict[str, Any]:
     """The header alone of a file of any kind, without reading or checking the tensors. Raises UserError as `read` does."""
     with _safe(path) as file:

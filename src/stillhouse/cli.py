@@ -80,7 +80,12 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--moments", type=Path, nargs="+", default=[], help="what accumulate made of all shards of the data set"
+    )
     _computing(parser)
+
+    _add_moments(commands)
 
     parser = _command(commands, "distill", _distill, "make distilled sets of one experiment")
     parser.add_argument("data", type=Path, help="a prepared data set")
@@ -95,6 +100,9 @@ def _add_stages(commands: Any) -> None:
         metavar=("PER_CLASS", "SEED", "FILE"),
         help="a set to make; repeatable",
     )
+    parser.add_argument(
+        "--unfinished", type=Path, default=Path(".cache/unfinished"), help="where long computations keep their state"
+    )
     _computing(parser)
 
     parser = _command(commands, "evaluate", _evaluate, "score distilled sets or teachers on the whole test set")
@@ -108,6 +116,15 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--trainings", type=_positive, default=1, help="models trained on each set (default 1)")
     _computing(parser)
 
+    parser = _command(commands, "analyse", _analyse, "run an analysis: numbers that are no scores of distilled sets")
+    parser.add_argument("data", type=Path, help="a prepared data set")
+    parser.add_argument("out", type=Path, help="CSV; its recipe and cost go beside it")
+    parser.add_argument("--analysis", required=True, help="its name, for the rows")
+    parser.add_argument("--settings", type=json.loads, required=True, help="settings as JSON, with kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=Path, help="where its images go, if it makes some")
+    _computing(parser)
+
     parser = _command(commands, "page", _page, "put the studies' tables and figures on one self-contained page")
     parser.add_argument("out", type=Path)
     parser.add_argument(
@@ -116,9 +133,27 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="where the numbers alone go, as JSON")
 
 
+def _add_moments(commands: Any) -> None:
+    parser = _command(commands, "accumulate", _accumulate, "sum what a model needs of a real set, or of a shard of it")
+    parser.add_argument("data", type=Path, help="a prepared data set")
+    parser.add_argument("out", type=Path, help="where the moments go")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", type=json.loads, help="settings as JSON, with kind")
+    what.add_argument("--onto", type=Path, help="moments of other data: add these to them, for their model and seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--shard", type=_positive, nargs=2, default=(1, 1), metavar=("I", "N"), help="the I-th, from 1, of N slices"
+    )
+    _computing(parser)
+
+    parser = _command(commands, "merge", _merge, "add up the moments of shards of one real set")
+    parser.add_argument("files", type=Path, nargs="+", help="moments")
+    parser.add_argument("--out", type=Path, required=True)
+
+
 def _add_looks(commands: Any) -> None:
-    parser = _command(commands, "list", _list, "what there is: methods, data sets, feature maps, models, studies")
-    parser.add_argument("what", choices=["methods", "data", "features", "models", "studies"])
+    parser = _command(commands, "list", _list, "what there is: methods, analyses, data sets, ...")
+    parser.add_argument("what", choices=["methods", "analyses", "data", "features", "models", "studies"])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
 
     parser = _command(
@@ -161,7 +196,28 @@ def _prepare(chosen: argparse.Namespace) -> None:
 def _teach(chosen: argparse.Namespace) -> None:
     from stillhouse.stages.teach import teach
 
-    teach(chosen.data, chosen.model, _run(chosen, chosen.seed), chosen.code, chosen.threads, chosen.out)
+    run = _run(chosen, chosen.seed)
+    teach(chosen.data, chosen.model, run, chosen.code, chosen.threads, chosen.out, chosen.moments)
+
+
+def _accumulate(chosen: argparse.Namespace) -> None:
+    from stillhouse.stages import accumulate
+
+    shared = (_run(chosen, chosen.seed), chosen.code, chosen.threads, chosen.out)
+    if chosen.onto is not None:
+        if tuple(chosen.shard) != (1, 1):
+            raise UserError("--shard: with --onto the whole of DATA is added. Accumulate its shards with --model.")
+        accumulate.absorb(chosen.data, chosen.onto, *shared)
+    else:
+        model = _with_kind(chosen.model, "--model")
+        accumulate.accumulate(chosen.data, model, shared[0], tuple(chosen.shard), *shared[1:])
+
+
+def _merge(chosen: argparse.Namespace) -> None:
+    from stillhouse.run import Run
+    from stillhouse.stages import accumulate
+
+    accumulate.merge(chosen.files, Run(), chosen.out)
 
 
 def _distill(chosen: argparse.Namespace) -> None:
@@ -172,8 +228,9 @@ def _distill(chosen: argparse.Namespace) -> None:
         raise UserError("--set: PER_CLASS is 0; a class needs at least one example.")
     run = _run(chosen, teachers=tuple(chosen.teachers))
     distill(
-        chosen.data, chosen.experiment, _with_kind(chosen.method, "--method"), wanted, run, chosen.code, chosen.threads
-    )
+        chosen.data, chosen.experiment, _with_kind(chosen.method, "--method"), wanted, run, chosen.code, chosen.threads,
+        chosen.unfinished,
+    )  # fmt: skip
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
@@ -186,6 +243,15 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         evaluate.evaluate_sets(
             chosen.data, chosen.files, *names, chosen.model, chosen.trainings, _run(chosen), chosen.code, chosen.out
         )
+
+
+def _analyse(chosen: argparse.Namespace) -> None:
+    from stillhouse.stages.analyse import analyse
+
+    analyse(
+        chosen.data, chosen.analysis, _with_kind(chosen.settings, "--settings"), _run(chosen, chosen.seed), chosen.code,
+        chosen.threads, chosen.out, chosen.images,
+    )  # fmt: skip
 
 
 def _page(chosen: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ SAME, WHOLE = "same", "whole"
 _RESERVED = {
     "experiments": (WHOLE,),
     "models": (SAME,),
-    "studies": ("all", "prepare", "teach", "evaluate", "page"),
+    "studies": ("all", "prepare", "accumulate", "teach", "evaluate", "page"),
 }
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -37,24 +37,36 @@ class Picture:
     dataset: Annotated[str, Field(description="a data set of the study")]
     per_class: Annotated[Count, Field(description="a size of the study")]
     experiments: Annotated[Names, Field(description="experiments of the study, one row each")]
+    name: Annotated[str, Field(pattern=r"^\w*$", description="tells it from others of its data set and size")] = ""
+
+    @property
+    def file(self) -> str:
+        """The name of its figure."""
+        return "_".join(filter(None, (self.dataset, f"pc{self.per_class}", self.name)))
 
 
 @dataclass(frozen=True)
 class Study:
-    """One table or figure of a paper: data sets x experiments x per_class x seeds x protocols."""
+    """One table or figure of a paper: data sets x experiments x per_class x seeds x protocols, or data sets x analyses x seeds."""
 
     title: Annotated[str, Field(description="heading of its part of the report")]
     datasets: Annotated[Names, Field(description="data sets: files of data/, or names under datasets")]
-    experiments: Annotated[Names, Field(description="names under experiments, and 'whole' for all real examples")]
-    per_class: Annotated[tuple[Count, ...], Field(min_length=1, description="distilled images per class (IPC)")]
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1, description="one distilled set each")
-    ]
-    protocols: Annotated[Names, Field(description="names under protocols: how the sets are scored")]
-    published: Annotated[
-        str, Field(description="the paper and table to set beside: a file of reporting/published, and a table")
+        tuple[Annotated[int, Field(ge=0, strict=True)], ...],
+        Field(min_length=1, description="one distilled set, or one run of an analysis, each"),
     ]
     notebook: Annotated[str, Field(description="file of notebooks/ that renders it, without .ipynb")]
+    experiments: Annotated[
+        tuple[str, ...], Field(description="names under experiments, and 'whole' for all real examples")
+    ] = ()
+    per_class: Annotated[tuple[Count, ...], Field(description="distilled images per class (IPC)")] = ()
+    protocols: Annotated[tuple[str, ...], Field(description="names under protocols: how the sets are scored")] = ()
+    analyses: Annotated[tuple[str, ...], Field(description="names under analyses: numbers that are no scores")] = ()
+    published: Annotated[
+        str,
+        Field(description="the paper and table to set beside: a file of reporting/published, and a table; '': none"),
+    ] = ""
+    figures: Annotated[tuple[str, ...], Field(description="figures that its notebook draws beside the usual ones")] = ()
     pictures: Annotated[tuple[Picture, ...], Field(description="figures of distilled images, of the first seed")] = ()
 
 
@@ -65,9 +77,11 @@ class Config:
     scale: str
     results: str
     only: tuple[str, ...]
+    shards: int
     studies: Mapping[str, Study]
     protocols: Mapping[str, Protocol]
     experiments: Mapping[str, Mapping[str, Any]]
+    analyses: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Mapping[str, Any]]
     spaces: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, Mapping[str, Any]]
@@ -90,20 +104,33 @@ class Config:
 
     def method(self, experiment: str, dataset: str) -> Any:
         """Settings of an experiment's method for one data set, its model resolved."""
-        raw = {k: v for k, v in self.experiments[experiment].items() if k != "label"}
         where = f"params.yaml: experiments.{experiment}"
-        kind = raw.pop("method", None)
-        if kind is None:
+        raw = dict(self.experiments[experiment])
+        if "method" not in raw:
             raise UserError(f"{where}: 'method' is missing. Add 'method: NAME'; see 'stillhouse list methods'.")
-        if "model" in raw:
-            if not isinstance(raw["model"], str):
+        return self._plugin("methods", raw.pop("method"), raw, dataset, where)
+
+    def analysis(self, name: str, dataset: str) -> Any:
+        """Settings of an analysis for one data set, its model resolved."""
+        where = f"params.yaml: analyses.{name}"
+        raw = dict(self.analyses[name])
+        return self._plugin("analyses", raw.pop("kind", name), raw, dataset, where)
+
+    def _plugin(self, package: str, kind: Any, raw: dict[str, Any], dataset: str, where: str) -> Any:
+        """Settings that may name a model and may give values per data set."""
+        raw.pop("label", None)
+        known = {*self.datasets, *plugins.available("data")}
+        chosen = {k: v.get(dataset) if _per_dataset(v, known) else v for k, v in raw.items()}
+        chosen = {k: v for k, v in chosen.items() if v is not None}
+        if "model" in chosen:
+            if not isinstance(chosen["model"], str):
                 raise UserError(f"{where}.model: expected a name. Write the model under models and name it here.")
-            raw["model"] = settings.dump(self.model(raw["model"], dataset, f"{where}.model"))
-        return settings.parse_plugin("methods", {"kind": kind, **raw}, where)
+            chosen["model"] = settings.dump(self.model(chosen["model"], dataset, f"{where}.model"))
+        return settings.parse_plugin(package, {"kind": kind, **chosen}, where)
 
     def label(self, name: str) -> str:
-        """What tables and figures call an experiment or a model: its label, or its name."""
-        entry = self.experiments.get(name) or self.models.get(name) or {}
+        """What tables and figures call an experiment, an analysis or a model: its label, or its name."""
+        entry = self.experiments.get(name) or self.analyses.get(name) or self.models.get(name) or {}
         return str(entry.get("label", {WHOLE: "all real images"}.get(name, name)))
 
     def model_of(self, experiment: str) -> str | None:
@@ -140,20 +167,25 @@ def load(path: Path, overlays: tuple[Path, ...] = ()) -> Config:
 
 def read(raw: Mapping[str, Any]) -> Config:
     """Check a merged params.yaml. Raises UserError for the first mistake."""
-    sections = ("scale", "results", "only", "studies", "protocols", "experiments", "models", "spaces", "datasets")
+    sections = (
+        "scale", "results", "only", "shards", "studies", "protocols", "experiments", "analyses", "models", "spaces",
+        "datasets",
+    )  # fmt: skip
     for key in raw:
         if key not in sections:
             raise UserError(f"params.yaml: unknown parameter '{key}'. {did_you_mean(str(key), sections)}")
-    tables = {name: _table(raw, name) for name in sections[3:]}
+    tables = {name: _table(raw, name) for name in sections[4:]}
     config = Config(
         scale=str(raw.get("scale", "laptop")),
         results=str(raw.get("results", "results")),
         only=_names(raw.get("only") or ""),
+        shards=_shards(raw.get("shards", 1)),
         studies={n: settings.parse(Study, s, f"params.yaml: studies.{n}") for n, s in tables["studies"].items()},
         protocols={
             n: settings.parse(Protocol, p, f"params.yaml: protocols.{n}") for n, p in tables["protocols"].items()
         },
         experiments=tables["experiments"],
+        analyses=tables["analyses"],
         models=tables["models"],
         spaces=tables["spaces"],
         datasets=tables["datasets"],
@@ -167,6 +199,12 @@ def _names(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, str | list):
         raise UserError(f"params.yaml: only: expected names of data sets, found {raw!r}.")
     return tuple(raw.replace(",", " ").split()) if isinstance(raw, str) else tuple(map(str, raw))
+
+
+def _shards(raw: Any) -> int:
+    if type(raw) is not int or raw < 1:
+        raise UserError(f"params.yaml: shards: expected a whole number above 0, found {raw!r}.")
+    return raw
 
 
 def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -204,7 +242,11 @@ def _check(config: Config) -> None:
     for name in config.models:
         config.model(name, "")
     for name in config.experiments:
-        config.method(name, "")
+        for dataset in ("", *_named_in(config.experiments[name])):
+            config.method(name, dataset)
+    for name in config.analyses:
+        for dataset in ("", *_named_in(config.analyses[name])):
+            config.analysis(name, dataset)
     for name, study in config.studies.items():
         _check_study(config, name, study)
     for name in config.only:
@@ -235,6 +277,16 @@ def _for_dataset(space: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     return {k: v for k, v in chosen.items() if v is not None}
 
 
+def _per_dataset(value: Any, datasets: set[str]) -> bool:
+    """Whether a setting gives a value for each of some data sets."""
+    return isinstance(value, Mapping) and bool(value) and set(value) <= datasets
+
+
+def _named_in(raw: Mapping[str, Any]) -> list[str]:
+    """Data sets for which a definition gives values of its own."""
+    return sorted({str(name) for value in raw.values() if isinstance(value, Mapping) for name in value} - {"kind"})
+
+
 def _check_picture(where: str, study: Study, picture: Picture) -> None:
     asked = [(picture.dataset, "datasets"), (picture.per_class, "per_class")]
     asked += [(experiment, "experiments") for experiment in picture.experiments]
@@ -245,21 +297,38 @@ def _check_picture(where: str, study: Study, picture: Picture) -> None:
             )
 
 
+def _check_parts(name: str, study: Study) -> None:
+    """A study scores distilled sets, which takes three things, or has analyses, or both."""
+    scored = ("experiments", "per_class", "protocols")
+    missing = [part for part in scored if not getattr(study, part)]
+    if missing and (len(missing) < len(scored) or not study.analyses):
+        raise UserError(
+            f"params.yaml: studies.{name}: '{missing[0]}' is missing. A study has experiments, per_class and protocols, or analyses."
+        )
+
+
 def _check_study(config: Config, name: str, study: Study) -> None:
     known = {
         "datasets": {*config.datasets, *plugins.available("data")} - {"folder"},
         "experiments": {*config.experiments, WHOLE},
         "protocols": set(config.protocols),
+        "analyses": set(config.analyses),
     }
+    _check_parts(name, study)
     for part, names in known.items():
         for each in getattr(study, part):
             if each not in names:
-                singular = part.removesuffix("s")
+                singular = {"analyses": "analysis"}.get(part, part.removesuffix("s"))
                 raise UserError(
                     f"params.yaml: studies.{name}.{part}: unknown {singular} '{each}'. {did_you_mean(each, names)}"
                 )
         repeated = [x for x in getattr(study, part) if getattr(study, part).count(x) > 1]
         if repeated:
             raise UserError(f"params.yaml: studies.{name}.{part}: '{repeated[0]}' stands there twice. Remove one.")
+    files = [picture.file for picture in study.pictures]
     for i, picture in enumerate(study.pictures):
+        if picture.file in files[:i]:
+            raise UserError(
+                f"params.yaml: studies.{name}.pictures[{i}]: a second picture of {picture.dataset} at that size. Give it a 'name'."
+            )
         _check_picture(f"params.yaml: studies.{name}.pictures[{i}]", study, picture)

@@ -12,7 +12,7 @@ from stillhouse.errors import UserError, did_you_mean
 from stillhouse.evaluation.judge import Protocol
 
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "none"}
-_PACKAGES = ("methods", "models", "features", "data")
+_PACKAGES = ("methods", "analyses", "models", "features", "data")
 _SPACES = {space.KIND: space for space in (whitening.Pixels, whitening.Standardised, whitening.Zca)}
 
 
@@ -38,11 +38,13 @@ def _sections() -> Iterator[str]:
     yield "scale: name of the budget: laptop (params.yaml itself), smoke, paper (overlays in scales/)"
     yield "results: folder of everything that is computed"
     yield "only: restrict every study to these data sets, comma separated; empty: all"
+    yield "shards: jobs that share the pass over a real set when a teacher is trained; the same teacher up to rounding"
     yield "studies: one table or figure of a paper each"
     yield from fields(config.Study, "  ")
     yield "protocols: how distilled sets are scored"
     yield from fields(Protocol, "  ")
     yield "experiments: a method with its settings each: {label, method, ...}; 'stillhouse explain METHOD' lists the settings"
+    yield "analyses: an analysis with its settings each: {kind, ...}; 'stillhouse explain ANALYSIS' lists the settings"
     yield "models: a model with its settings each: {label, kind, ...}; 'stillhouse explain MODEL' lists the settings"
     yield "spaces: what a model sees of an image: pixels, standardised, zca; a value may be given per data set"
     yield "datasets: data sets of your own: {kind: folder, path: ...}; 'stillhouse explain folder' lists the settings"

@@ -52,6 +52,22 @@ class Evaluation:
     path: str
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """One run of an analysis on one data set: its rows, and its images where it has some."""
+
+    name: str
+    dataset: str
+    seed: int
+    path: str
+    images: tuple[str, ...]
+
+    @property
+    def job(self) -> str:
+        """The name of its job."""
+        return f"analyse_{self.dataset}_{self.name}_seed{self.seed}"
+
+
 class Plan:
     """Files and jobs of a configuration. Every method is a pure function of it."""
 
@@ -71,6 +87,10 @@ class Plan:
         """A model trained on the whole real set."""
         return f"{self.config.results}/teachers/{dataset}/{model}/seed{seed}.safetensors"
 
+    def moments(self, dataset: str, model: str, seed: int | str, shard: str) -> str:
+        """What one job of several sums of a teacher's pass over the real set; `shard` is 2-of-3."""
+        return f"{self.config.results}/moments/{dataset}/{model}/seed{seed}/{shard}.safetensors"
+
     def set(self, dataset: str, experiment: str, per_class: int, seed: int) -> str:
         """One distilled set."""
         return f"{self.config.results}/distilled/{dataset}/{experiment}/pc{per_class}/seed{seed}.safetensors"
@@ -82,6 +102,10 @@ class Plan:
     def cost(self, path: str) -> str:
         """The cost file beside a result."""
         return artifact.cost_path(Path(path)).as_posix()
+
+    def recipe(self, path: str) -> str:
+        """The file beside a table of rows that says what made it."""
+        return artifact.recipe_path(Path(path)).as_posix()
 
     @property
     def report(self) -> str:
@@ -98,9 +122,11 @@ class Plan:
         }
 
     def figures(self, name: str) -> list[str]:
-        """The figures of a study: accuracies, and distilled images."""
-        sheets = [f"{p.dataset}_pc{p.per_class}" for p in self.pictures(name)]
-        return [f"{self.report}/figures/{name}_{figure}.png" for figure in ("accuracy", *sheets)]
+        """The figures of a study: accuracies, distilled images, and those of its own."""
+        study = self.config.studies[name]
+        usual = ["accuracy"] if study.experiments else []
+        sheets = [picture.file for picture in self.pictures(name)]
+        return [f"{self.report}/figures/{name}_{figure}.png" for figure in (*usual, *sheets, *study.figures)]
 
     def pictured_sets(self, name: str) -> list[str]:
         """The distilled sets that a study's figures show: the first seed's."""
@@ -141,11 +167,24 @@ class Plan:
                 found.append(Evaluation(dataset, experiment, protocol, model, path))
         return found
 
-    def sets(self, dataset: str, experiment: str) -> list[tuple[int, int]]:
-        """(per_class, seed) of the sets that the studies ask of an experiment on a data set."""
+    def analyses(self, study: str | None = None) -> list[Analysis]:
+        """The runs of analyses that a study needs, or all studies."""
+        found: dict[Analysis, None] = {}
+        for name in self.studies if study is None else [study]:
+            asked = self.config.studies[name]
+            for dataset, analysis, seed in itertools.product(self.datasets(asked), asked.analyses, asked.seeds):
+                path = f"{self.config.results}/analyses/{dataset}/{analysis}/seed{seed}.csv"
+                module = plugins.load("analyses", settings.kind_of(self.config.analysis(analysis, dataset)))
+                images = (path.replace(".csv", ".safetensors"),) if hasattr(module, "pictures") else ()
+                found[Analysis(analysis, dataset, seed, path, images)] = None
+        return list(found)
+
+    def sets(self, dataset: str, experiment: str, protocol: str | None = None) -> list[tuple[int, int]]:
+        """(per_class, seed) of the sets that the studies ask of an experiment on a data set, to be scored under a protocol or any."""
         asked: dict[tuple[int, int], None] = {}
         for study in self.studies.values():
-            if dataset in self.datasets(study) and experiment in study.experiments:
+            scored = protocol is None or protocol in study.protocols
+            if scored and dataset in self.datasets(study) and experiment in study.experiments:
                 asked |= dict.fromkeys(itertools.product(study.per_class, study.seeds))
         return sorted(asked)
 
@@ -158,11 +197,16 @@ class Plan:
                 asked |= set(study.seeds)
         return sorted(asked)
 
-    def evaluated_files(self, dataset: str, experiment: str, model: str) -> list[str]:
+    def sharded(self, model: str) -> bool:
+        """Whether several jobs share the pass over the real set when this model is trained."""
+        kind = settings.kind_of(self.config.model(model, ""))
+        return self.config.shards > 1 and hasattr(plugins.load("models", kind), "accumulate")
+
+    def evaluated_files(self, dataset: str, experiment: str, protocol: str, model: str) -> list[str]:
         """What an evaluation scores: sets, or teachers for 'whole'."""
         if experiment == WHOLE:
             return [self.teacher(dataset, model, seed) for seed in self.seeds(dataset, model)]
-        return [self.set(dataset, experiment, *each) for each in self.sets(dataset, experiment)]
+        return [self.set(dataset, experiment, *each) for each in self.sets(dataset, experiment, protocol)]
 
     def batches(self) -> list[Batch]:
         """The distillation jobs. Sets that a method makes together (its BATCH) share one, so that starting costs little."""
@@ -225,13 +269,24 @@ class Plan:
         return provenance.code_hash(["stages.prepare", f"data.{settings.kind_of(self.config.dataset(dataset))}"])
 
     def code_of_teacher(self, model: str) -> str:
-        """Hash of the source that trains a teacher."""
+        """Hash of the source that trains a teacher, its shards included: stages.teach imports stages.accumulate."""
         return provenance.code_hash(["stages.teach", *_plugin_modules(settings.dump(self.config.model(model, "")))])
 
     def code_of_method(self, experiment: str) -> str:
         """Hash of the source that runs an experiment's method."""
         return provenance.code_hash(
             ["stages.distill", *_plugin_modules(settings.dump(self.config.method(experiment, "")))]
+        )
+
+    @functools.cache  # noqa: B019
+    def settings_of_analysis(self, analysis: str, dataset: str) -> str:
+        """An analysis's settings as JSON."""
+        return _json(settings.dump(self.config.analysis(analysis, dataset)))
+
+    def code_of_analysis(self, analysis: str) -> str:
+        """Hash of the source that runs an analysis."""
+        return provenance.code_hash(
+            ["stages.analyse", *_plugin_modules(settings.dump(self.config.analysis(analysis, "")))]
         )
 
     def code_of_evaluation(self, model: str) -> str:
@@ -247,7 +302,7 @@ class Plan:
     def settings_of_study(self, name: str) -> str:
         """What a study's rendering depends on beside its rows, as JSON: layout, names, files."""
         study = self.config.studies[name]
-        names = (*study.experiments, *self.config.models)
+        names = (*study.experiments, *study.analyses, *self.config.models)
         seed = study.seeds[0]
         layout = {
             "name": name,
@@ -258,26 +313,38 @@ class Plan:
             "experiments": study.experiments,
             "per_class": study.per_class,
             "seeds": study.seeds,
-            "labels": {each: self.config.label(each) for each in names},
+            "labels": {each: self._label(study, each) for each in names},
             "rows": [each.path for each in self.evaluations(name)],
             "pictures": [
                 {
-                    "figure": f"{p.dataset}_pc{p.per_class}",
+                    "figure": p.file,
                     "dataset": p.dataset,
                     "per_class": p.per_class,
                     "sets": {e: self.set(p.dataset, e, p.per_class, seed) for e in p.experiments},
                 }
                 for p in self.pictures(name)
             ],
+            "analyses": [
+                {"analysis": a.name, "dataset": a.dataset, "seed": a.seed, "file": a.path, "images": list(a.images)}
+                for a in self.analyses(name)
+            ],
         }
         return json.dumps(layout)  # in this order: rows, columns and pictures follow it
+
+    def _label(self, study: Study, name: str) -> str:
+        """What a study calls an experiment: where models score the sets of other models, whose a set is is part of it."""
+        model = self.config.model_of(name)
+        several = len({self.config.model_of(each) for each in study.experiments} - {None}) > 1
+        crossed = several and any(self.config.protocols[p].model != SAME for p in study.protocols)
+        made_for = f", for {self.config.label(model)}" if crossed and model is not None else ""
+        return self.config.label(name) + made_for
 
     def _check_sizes(self) -> None:
         """A distilled class is no larger than the real one: some methods draw from it, and none would gain."""
         for name, study in self.studies.items():
             for dataset in self.datasets(study):
                 smallest = _smallest_class(self.config.dataset(dataset))
-                if smallest is not None and max(study.per_class) > smallest:
+                if smallest is not None and max(study.per_class, default=0) > smallest:
                     raise UserError(
                         f"params.yaml: studies.{name}.per_class: {max(study.per_class)} is more than the smallest class of "
                         f"{dataset} has ({smallest}). Choose {smallest} or fewer."
@@ -298,7 +365,7 @@ def _smallest_class(params: Any) -> int | None:
 
 def _plugin_modules(dumped: Any) -> list[str]:
     """The modules that settings choose by name."""
-    packages = ("methods", "models", "features")
+    packages = ("methods", "analyses", "models", "features")
     kinds = set(settings.kinds_in(dumped))
     return sorted(f"{package}.{kind}" for package in packages for kind in kinds & set(plugins.available(package)))
 

@@ -33,6 +33,13 @@ def read_plan(settings):
 plan = read_plan(config)
 
 
+def moments_of_teacher(w):
+    """What the shards of a teacher's pass made; nothing where the teacher's job makes the pass itself."""
+    if not plan.sharded(w.model):
+        return []
+    return gather.shards(plan.moments(w.dataset, w.model, w.seed, "{scatteritem}"))
+
+
 # Where this machine has a GPU, jobs wait for one another at it (profiles say how many run at once). Where it has none,
 # it may be the front of a cluster that has: then default-resources of the profile say what a job asks for.
 GPU = {"gpu": 1} if machine.gpus() else {}

@@ -5,7 +5,9 @@ rule evaluate:
     """Score one experiment's distilled sets by one model on the whole test set."""
     input:
         data="data/prepared/{dataset}.safetensors",
-        files=lambda w: plan.evaluated_files(w.dataset, w.experiment, w.model),
+        files=lambda w: plan.evaluated_files(
+            w.dataset, w.experiment, w.protocol, w.model
+        ),
     output:
         ensure(
             plan.evaluation("{dataset}", "{experiment}", "{protocol}", "{model}"),

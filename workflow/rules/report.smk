@@ -9,6 +9,9 @@ for study in plan.studies:
         input:
             rows=[each.path for each in plan.evaluations(study)],
             pictures=plan.pictured_sets(study),
+            analyses=[each.path for each in plan.analyses(study)],
+            recipes=[plan.recipe(each.path) for each in plan.analyses(study)],
+            images=[path for each in plan.analyses(study) for path in each.images],
             notebook=f"notebooks/{plan.studies[study].notebook}.ipynb",
         output:
             **plan.study_outputs(study),

@@ -9,8 +9,9 @@ from typing import Any
 
 from stillhouse import plugins, provenance, settings
 from stillhouse.run import Run
-from stillhouse.sets import DistilledSet, RealSet
+from stillhouse.sets import DistilledSet, RealSet, recipe_id
 from stillhouse.stages import outputs
+from stillhouse.stages.store import Store
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,13 @@ class Wanted:
 
 
 def distill(
-    data: Path, experiment: str, method: dict[str, Any], wanted: list[Wanted], run: Run, code: str, threads: int
-) -> None:
-    """Make the sets `wanted` with `method` (settings with `kind`), write each with its cost."""
+    data: Path, experiment: str, method: dict[str, Any], wanted: list[Wanted], run: Run, code: str, threads: int,
+    unfinished: Path,
+) -> None:  # fmt: skip
+    """Make the sets `wanted` with `method` (settings with `kind`), write each with its cost.
+
+    Methods that keep their state do so in a folder of `unfinished`, and go on from there.
+    """
     module = plugins.load("methods", str(method["kind"]))
     params = settings.parse_plugin("methods", method, experiment)
     real = RealSet.load(data)
@@ -41,11 +46,13 @@ def distill(
         "budget": module.budget(params) if hasattr(module, "budget") else 1.0,
     }
     for each in run.progress(wanted, len(wanted), f"{experiment} on {real.name}"):
-        seeded = dataclasses.replace(run, seed=each.seed)
-        with outputs.cost(each.out, device, threads):
+        recipe = {**shared, "per_class": each.per_class, "seed": each.seed}
+        store = Store(unfinished / recipe_id(recipe))
+        seeded = dataclasses.replace(run, seed=each.seed, store=store)
+        with outputs.cost(each.out, device, threads, store):
             distilled: DistilledSet = module.distill(real, each.per_class, params, seeded)
-            recipe = {**shared, "per_class": each.per_class, "seed": each.seed}
             dataclasses.replace(distilled, recipe=recipe).save(each.out)
+        store.remove()
         run.log.info("%s: %d examples%s", each.out, len(distilled), _exactness(distilled))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse import artifact
+from stillhouse.stages.store import Store
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,12 +29,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def cost(path: Path, device: str, threads: int) -> Iterator[None]:
-    """Write, after the block, what it took: seconds, the process's peak memory in MB, and on what machine."""
+def cost(path: Path, device: str, threads: int, store: Store | None = None) -> Iterator[None]:
+    """Write, after the block, what it took: seconds, the process's peak memory in MB, and on what machine.
+
+    With a store, the seconds of the runs that were interrupted count too, and the record of how it went stands there as well.
+    """
     started = time.perf_counter()
     yield
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started if store is None else store.seconds
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    machine = {"host": platform.node(), "device": device, "threads": threads}
-    write_json(artifact.cost_path(path), {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), **machine})
+    found: dict[str, Any] = {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), "host": platform.node()}
+    found |= {"device": device, "threads": threads}
+    if store is not None and store.records:
+        found["record"] = store.records
+    write_json(artifact.cost_path(path), found)
