@@ -35,7 +35,8 @@ def save_part(layout: Layout, report: Path) -> None:
     shown = [page.Image("figures/accuracy.png", "Accuracy <against> size & more.")]
     notes = study.findings(tidy, study.exactness(rows))
     lines = tables.rows(layout, tidy)
-    part = page.part(layout, published.citation(layout.published), notes, lines, shown, study.recipes(rows))
+    table = tables.scores(layout, lines)
+    part = page.part(layout, published.citation(layout.published), notes, [table], shown, study.recipes(rows))
     page.save(part, report / "parts" / f"{layout.name}.json")
 
 
@@ -137,6 +138,19 @@ def test_the_same_study_gives_the_same_page(html: Path, layout: Layout, tmp_path
     save_part(layout, tmp_path)
     page.write([tmp_path / "parts" / "tiny.json"], tmp_path / "index.html", tmp_path / "metrics.json")
     assert (tmp_path / "index.html").read_bytes() == html.read_bytes()
+
+
+def test_tables_of_other_kinds_stand_on_the_page_too(layout: Layout, tmp_path: Path) -> None:
+    columns = [tables.Column("claim", words=True), tables.Column("error"), tables.Column("test", words=True)]
+    entries = [tables.Entry("4 < 5"), tables.Entry("1e-15", value=1e-15), tables.Entry("test_points.py", link="tests/x")]
+    claims = tables.Table("claims", "What is claimed", "group", columns, [tables.Line("ridge", entries, name="4.1")], ["So."])
+    page.save(page.part(layout, "", [], [claims], [], {}), tmp_path / "part.json")
+    page.write([tmp_path / "part.json"], tmp_path / "index.html", tmp_path / "metrics.json")
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "4 &lt; 5" in text
+    assert "<code>test_points.py</code>" in text
+    assert "<p>So.</p>" in text
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"tiny": {"4.1": {"error": 1e-15}}}
 
 
 def test_the_numbers_alone_are_json(html: Path) -> None:

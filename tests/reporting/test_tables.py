@@ -23,7 +23,7 @@ def lines(layout: Layout) -> list[Row]:
     ],
 )
 def test_a_cell_reads(cell: Cell, texts: tuple[str, str, str]) -> None:
-    assert (cell.ours, cell.theirs, cell.difference) == texts
+    assert (cell.entry.plain, cell.theirs, cell.difference) == texts
 
 
 def test_lines_are_data_set_size_and_training_set(lines: list[Row]) -> None:
@@ -63,16 +63,16 @@ def test_no_number_is_lost_where_two_would_share_a_cell(layout: Layout, change: 
 
 
 def test_markdown_holds_the_numbers_in_their_rows(layout: Layout, lines: list[Row]) -> None:
-    text = tables.markdown(layout, lines)
+    text = tables.markdown(tables.scores(layout, lines))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
     assert rows[0] == [
-        "data set", "images per class", "trained on", "Linear ours", "Linear paper", "Linear diff.",
+        "data set", "trained on", "images per class", "Linear ours", "Linear paper", "Linear diff.",
     ]  # fmt: skip
     assert rows[2:6] == [
-        ["mnist", "all", "all real images", "86.20 ± 0.28", "86.41", "−0.21"],
-        ["mnist", "1", "exact_sets", "86.20 ± 0.28", "86.41", "−0.21"],
-        ["mnist", "1", "random real images", "32.00 ± 2.83", "–", "–"],
-        ["mnist", "10", "exact_sets", "86.30 ± 0.28", "86.41", "−0.11"],
+        ["mnist", "all real images", "all", "86.20 ± 0.28", "86.41", "−0.21"],
+        ["mnist", "exact_sets", "1", "86.20 ± 0.28", "86.41", "−0.21"],
+        ["mnist", "random real images", "1", "32.00 ± 2.83", "–", "–"],
+        ["mnist", "exact_sets", "10", "86.30 ± 0.28", "86.41", "−0.11"],
     ]
     assert rows[7][0] == "digits"
     assert len(rows) == 2 + 10
@@ -80,7 +80,7 @@ def test_markdown_holds_the_numbers_in_their_rows(layout: Layout, lines: list[Ro
 
 
 def test_one_seed_has_no_deviation(one_seed: Layout) -> None:
-    text = tables.markdown(one_seed, tables.rows(one_seed, study.tidy(one_seed, study.scores(one_seed))))
+    text = tables.markdown(tables.scores(one_seed, tables.rows(one_seed, study.tidy(one_seed, study.scores(one_seed)))))
     assert "±" not in text
     assert "nan" not in text
     assert "| 60.50 |" in text.replace("  ", "")
@@ -89,31 +89,31 @@ def test_one_seed_has_no_deviation(one_seed: Layout) -> None:
 def test_a_model_without_a_number_has_dashes(layout: Layout, lines: list[Row]) -> None:
     both = replace(layout, labels={**layout.labels, "rff": "RFF"})
     lines[1].cells["rff"] = Cell(50.0, 0.1, 2, None, "r")
-    text = tables.markdown(both, lines)
+    text = tables.markdown(tables.scores(both, lines))
     assert "RFF ours" in text
     first = [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]
     assert first[-3:] == ["–", "–", "–"]
 
 
 def test_latex_has_booktabs_rules_and_the_numbers(layout: Layout, lines: list[Row]) -> None:
-    text = tables.latex(layout, lines, "A caption.")
+    text = tables.latex(tables.scores(layout, lines), "A caption.")
     assert text.startswith("% needs \\usepackage{booktabs}")
     assert r"\cmidrule(lr){4-6}" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(rule) == 1
-    assert r"\begin{tabular}{lrlrrr}" in text
+    assert r"\begin{tabular}{llrrrr}" in text
     assert r"\caption{A caption.}" in text
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     cells = [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in body if line]
     assert len(cells) == 10
     assert all(len(line) == 6 for line in cells)
-    assert cells[0] == ["mnist", "all", "all real images", r"86.20 $\pm$ 0.28", "86.41", "$-$0.21"]
-    assert cells[1][2] == r"exact\_sets"
+    assert cells[0] == ["mnist", "all real images", "all", r"86.20 $\pm$ 0.28", "86.41", "$-$0.21"]
+    assert cells[1][1] == r"exact\_sets"
     assert cells[2][3:] == [r"32.00 $\pm$ 2.83", "--", "--"]
 
 
 def test_latex_is_plain_ascii(layout: Layout, lines: list[Row]) -> None:
-    assert tables.latex(layout, lines, "A caption.").isascii()
+    assert tables.latex(tables.scores(layout, lines), "A caption.").isascii()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,44 @@ def test_latex_is_plain_ascii(layout: Layout, lines: list[Row]) -> None:
 )
 def test_latex_escapes_what_labels_may_hold(layout: Layout, name: str, label: str) -> None:
     named = replace(layout, labels={**layout.labels, name: label})
-    text = tables.latex(named, tables.rows(named, study.tidy(named, study.scores(named))), "A caption.")
+    rows = tables.rows(named, study.tidy(named, study.scores(named)))
+    text = tables.latex(tables.scores(named, rows), "A caption.")
     assert f" {label}" not in text
     assert "".join(f"\\{c}" if c in "%&_#" else c for c in label) in text
+
+
+CLAIMS = tables.Table(
+    "claims",
+    "What is claimed",
+    "group",
+    [tables.Column("claim", words=True), tables.Column("error")],
+    [
+        tables.Line("ridge", [tables.Entry("4.1, 100%"), tables.Entry("1e-15", recipe="r")], name="4.1"),
+        tables.Line("ridge", [tables.Entry("4.2"), tables.Entry("0.25", "± 0.01", value=0.25)], name="4.2"),
+    ],
+)
+
+
+def test_a_table_of_any_kind_reads_in_markdown() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.markdown(CLAIMS).splitlines()]
+    assert rows[0] == ["group", "claim", "error"]
+    assert rows[2:] == [["ridge", "4.1, 100%", "1e-15"], ["ridge", "4.2", "0.25 ± 0.01"]]
+
+
+def test_a_table_without_groups_has_one_line_of_heads_in_latex() -> None:
+    text = tables.latex(CLAIMS, "A caption.")
+    assert r"\begin{tabular}{llr}" in text
+    assert "cmidrule" not in text
+    assert text[text.index(r"\toprule") : text.index(r"\midrule")].count(r"\\") == 1
+    assert r"100\%" in text
+
+
+def test_neighbouring_columns_of_a_group_share_a_heading() -> None:
+    columns = [tables.Column(head, group) for head, group in [("a", ""), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "x")]]
+    assert tables.groups(columns) == [("x", 2, 3), ("y", 4, 4), ("x", 5, 5)]
+
+
+def test_where_nothing_was_published_there_is_one_column_a_model(layout: Layout) -> None:
+    alone = replace(layout, published="")
+    lines = tables.rows(alone, study.tidy(alone, study.scores(alone)))
+    assert [column.head for column in tables.scores(alone, lines).columns] == ["trained on", "images per class", "Linear"]

@@ -89,6 +89,110 @@ def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
     axis.minorticks_off()
 
 
+def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
+    """Accuracy against seconds: a panel per data set, a curve per size, the teacher dashed, the exact sets as diamonds."""
+    datasets = [name for name in layout.datasets if name in set(made["dataset"])]
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            1, len(datasets), figsize=(3.2 * len(datasets) + 0.4, 3.0), squeeze=False, layout="constrained"
+        )
+        for axis, dataset in zip(panels[0], datasets, strict=True):
+            here = made[made["dataset"] == dataset]
+            level = here["teacher"].mean()
+            axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+            for size, colour in zip(sorted(here["per_class"].unique()), _COLOURS, strict=False):
+                for _, line in here[here["per_class"] == size].groupby("seed"):
+                    axis.plot(line["seconds"], line["validation_accuracy"], color=colour, label=f"KIP, {size} per class")
+                exact = found[(found["dataset"] == dataset) & (found["per_class"] == size)]["exact"].mean()
+                axis.plot(exact, level, "D", color=colour, markersize=5, label=f"exact, {size} per class")
+            axis.set_title(dataset, fontsize=9, loc="left")
+            axis.set_xlabel("seconds, one core")
+            axis.set_xscale("log")
+        panels[0, 0].set_ylabel("validation accuracy, %")
+        _legend(figure, panels)
+    return figure
+
+
+def privacy(layout: Layout, found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Test accuracy (left) and the area under the attack's curve (right) against epsilon, a line a mechanism, a row a data set."""
+    datasets = list(dict.fromkeys(found["dataset"]))
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            len(datasets), 2, figsize=(7.0, 2.5 * len(datasets) + 0.7), squeeze=False, layout="constrained"
+        )
+        for row, dataset in zip(panels, datasets, strict=True):
+            here = found[found["dataset"] == dataset]
+            for axis, value, spread in ((row[0], "mean", "std"), (row[1], "auc", None)):
+                _mechanisms(axis, here, names, value, spread)
+                axis.set_xscale("log")
+                axis.set_xlabel("ε")
+                axis.set_title(dataset, fontsize=9, loc="left")
+            row[0].set_ylabel("test accuracy, %")
+            row[1].set_ylabel("membership inference, AUC")
+            row[1].axhline(0.5, color="#999999", linewidth=0.8, linestyle=":", label="guessing")
+        _legend(figure, panels)
+    return figure
+
+
+def _mechanisms(axis: Any, here: pd.DataFrame, names: Mapping[str, str], value: str, spread: str | None) -> None:
+    exact = here[here["mechanism"] == "exact"]
+    axis.axhline(exact[value].mean(), color="#555555", linewidth=1, linestyle=(0, (4, 2)), label=names["exact"])
+    for name, colour in zip([n for n in names if n != "exact"], _COLOURS, strict=False):
+        line = here[here["mechanism"] == name].sort_values("epsilon")
+        bars = None if spread is None else line[spread].fillna(0)
+        axis.errorbar(
+            line["epsilon"], line[value], bars, color=colour, marker="o", markersize=4, linewidth=1.2, capsize=2, label=names[name]
+        )
+
+
+def path(found: pd.DataFrame) -> Figure:
+    """Test accuracy (lines: teachers; circles: exact sets) and weight errors against the ridge, a column a data set."""
+    datasets = list(dict.fromkeys(found["dataset"]))
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            2, len(datasets), figsize=(3.4 * len(datasets) + 0.4, 4.4), squeeze=False, sharex="col", layout="constrained"
+        )
+        for (above, below), dataset in zip(panels.T, datasets, strict=True):
+            here = found[found["dataset"] == dataset].sort_values("ridge")
+            above.plot(here["ridge"], here["teacher_accuracy"], color="#555555", label="teacher of that ridge")
+            above.plot(here["ridge"], here["exact_accuracy"], "o", color=_COLOURS[0], markersize=4, label="exact set, one image per class")
+            above.set_title(dataset, fontsize=9, loc="left")
+            below.plot(here["ridge"], here["exact_weight_error"], "o-", color=_COLOURS[0], markersize=4, linewidth=1)
+            below.plot(
+                here["ridge"], here["path_range_error"], "s-", color=_COLOURS[1], markersize=4, linewidth=1, label="one set for all ridges"
+            )
+            below.set_xscale("log")
+            below.set_yscale("log")
+            below.set_xlabel("ridge")
+        panels[0, 0].set_ylabel("test accuracy, %")
+        panels[1, 0].set_ylabel("weight error")
+        _legend(figure, panels)
+    return figure
+
+
+def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
+    """Rows of images (k, channels, h, w) with values of any scale around 0 or above, one row a label."""
+    columns = max(len(images) for images in rows.values())
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            len(rows), columns, figsize=(0.72 * columns + 1.9, 0.78 * len(rows) + 0.2), squeeze=False, layout="constrained"
+        )
+        for line, (label, images) in zip(panels, rows.items(), strict=True):
+            for axis, image in zip(line, np.moveaxis(images, 1, -1), strict=True):
+                _draw(axis, image.clip(0, 1))
+            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def _legend(figure: Figure, panels: Any) -> None:
+    """One legend below, every label once."""
+    drawn = [pair for axis in panels.flat for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    entries = {label: line for line, label in reversed(drawn)}
+    figure.legend(
+        list(entries.values())[::-1], list(entries)[::-1], loc="outside lower center", ncols=4, frameon=False
+    )
+
+
 def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Figure:
     """Rows of distilled images, one row a set, one column a class (the first ten): the first image of each class."""
     any_set = next(iter(sets.values()))

@@ -13,7 +13,7 @@ import jinja2
 
 from stillhouse.reporting import tables
 from stillhouse.reporting.study import Layout
-from stillhouse.reporting.tables import Row
+from stillhouse.reporting.tables import Column, Table
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,8 +35,7 @@ class Part:
     scale: str
     citation: str
     notes: list[str]
-    models: dict[str, str]
-    rows: list[dict[str, Any]]
+    tables: list[dict[str, Any]]
     figures: list[dict[str, str]]
     recipes: dict[str, Any]
 
@@ -45,24 +44,14 @@ def part(
     layout: Layout,
     citation: str,
     notes: Sequence[str],
-    lines: Sequence[Row],
+    shown: Sequence[Table],
     figures: Sequence[Image],
     recipes: dict[str, Any],
 ) -> Part:
-    """Put a study's pieces together; `notes` are sentences for under the table."""
-    shown = [
-        {
-            "dataset": line.dataset,
-            "per_class": line.per_class,
-            "label": line.label,
-            "reference": line.reference,
-            "cells": {name: _cell(cell) for name, cell in line.cells.items()},
-        }
-        for line in lines
-    ]
+    """Put a study's pieces together; `notes` are sentences for under the first table."""
     return Part(
         name=layout.name, title=layout.title, scale=layout.scale, citation=citation, notes=list(notes),
-        models=tables.models(layout, list(lines)), rows=shown, figures=[asdict(figure) for figure in figures], recipes=recipes,
+        tables=[asdict(table) for table in shown], figures=[asdict(figure) for figure in figures], recipes=recipes,
     )  # fmt: skip
 
 
@@ -80,12 +69,14 @@ def write(parts: Sequence[Path], out: Path, numbers: Path) -> None:
 
 
 def metrics(study: Part) -> dict[str, dict[str, float]]:
-    """Mean test accuracies in percent, by data set, size and training set, then model: what `dvc metrics diff` compares."""
+    """The numbers of its tables by line, then column: what `dvc metrics diff` compares. Accuracies are means in percent."""
     found: dict[str, dict[str, float]] = {}
-    for row in study.rows:
-        name = f"{row['dataset']} {row['per_class']} {row['label']}"
-        found[name] = {study.models[model]: float(cell["mean"]) for model, cell in row["cells"].items()}
-    return found
+    for table in study.tables:
+        for line in table["lines"]:
+            heads = [column["group"] or column["head"] for column in table["columns"]]
+            numbers = zip(heads, (entry["value"] for entry in line["entries"]), strict=True)
+            found.setdefault(line["name"], {}).update({head: value for head, value in numbers if value is not None})
+    return {name: numbers for name, numbers in found.items() if numbers}
 
 
 def render(studies: Sequence[Part], folder: Path) -> str:
@@ -95,16 +86,9 @@ def render(studies: Sequence[Part], folder: Path) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["embed"] = lambda file: _embed(folder / file)
+    environment.filters["groups"] = lambda columns: tables.groups([Column(**column) for column in columns])
     environment.filters["pretty"] = lambda recipe: json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False)
     return environment.get_template("page.html").render(studies=studies)
-
-
-def _cell(cell: tables.Cell) -> dict[str, Any]:
-    spread = f"± {cell.std:.2f}" if cell.seeds > 1 else ""
-    return {
-        "mean": f"{cell.mean:.2f}", "spread": spread, "seeds": cell.seeds, "theirs": cell.theirs, "difference": cell.difference,
-        "recipe": cell.recipe,
-    }  # fmt: skip
 
 
 def _embed(path: Path) -> str:

@@ -17,9 +17,11 @@ KEYS = ["dataset", "method", "model", "per_class", "metric"]
 
 
 def table(reference: str) -> "pd.DataFrame":
-    """The rows of 'paper, table' with columns KEYS, value, std, source. Raises UserError for an unknown paper or table."""
+    """The rows of 'paper, table' with columns KEYS, value, std, source; none for ''. Raises UserError for an unknown one."""
     import pandas as pd  # slow to import, and `check` runs before every workflow
 
+    if not reference:
+        return pd.DataFrame(columns=[*KEYS, "value", "std", "source"]).astype({"per_class": "Int64", "value": float})
     check(reference, "published")
     paper, _, name = (part.strip() for part in reference.partition(","))
     rows = pd.read_csv(_FOLDER / f"{paper}.csv", dtype={"per_class": "Int64"})
@@ -29,7 +31,9 @@ def table(reference: str) -> "pd.DataFrame":
 
 
 def check(reference: str, where: str) -> None:
-    """Raise UserError at `where` when there is no such table, without reading it."""
+    """Raise UserError at `where` when there is no such table, without reading it; '' is none and right."""
+    if not reference:
+        return
     paper, _, name = (part.strip() for part in reference.partition(","))
     known = {path.stem: path for path in sorted(_FOLDER.glob("*.csv"))}
     if paper not in known:
@@ -41,6 +45,8 @@ def check(reference: str, where: str) -> None:
 
 
 def citation(reference: str) -> str:
-    """The paper's reference, as printed under a table."""
+    """The paper's reference, as printed under a table; '' for none."""
+    if not reference:
+        return ""
     papers: dict[str, str] = yaml.safe_load((_FOLDER / "papers.yaml").read_text(encoding="utf-8"))
     return papers[reference.partition(",")[0].strip()]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from stillhouse import artifact
 from stillhouse.reporting import published
+from stillhouse.sets import recipe_id
 
 COLUMNS = [
     "study", "dataset", "experiment", "method", "per_class", "protocol", "model", "metric", "mean", "std", "seeds",
@@ -37,6 +38,7 @@ class Layout:
     labels: Mapping[str, str]
     rows: list[str]
     pictures: list[Mapping[str, Any]]
+    analyses: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
@@ -70,6 +72,36 @@ def tidy(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
     )
     keys = ["a", "b", "c", "model", "metric"]
     return ranked.sort_values(keys, kind="stable")[COLUMNS].reset_index(drop=True)
+
+
+def analysed(layout: Layout, name: str) -> pd.DataFrame:
+    """The rows of one analysis of the study, over its data sets and seeds."""
+    files = [each["file"] for each in layout.analyses if each["analysis"] == name]
+    return pd.concat([pd.read_csv(file, dtype={"code": str}) for file in files], ignore_index=True)
+
+
+def analysis_images(layout: Layout, name: str, dataset: str) -> dict[str, Any]:
+    """The images of an analysis on one data set, of the first seed: label -> (k, channels, h, w)."""
+    [file] = [
+        image
+        for each in layout.analyses
+        if (each["analysis"], each["dataset"], each["seed"]) == (name, dataset, layout.seeds[0])
+        for image in each["images"]
+    ]
+    tensors, header = artifact.read(Path(file), "images")
+    return {label: tensors[label].numpy() for label in header["order"]}
+
+
+def analysis_recipes(layout: Layout) -> dict[str, dict[str, Any]]:
+    """For every file of an analysis, by its recipe's id: what made it and the command that makes it again."""
+    found = {}
+    for each in layout.analyses:
+        made_by = json.loads(artifact.recipe_path(Path(each["file"])).read_text(encoding="utf-8"))
+        what = {"metric": each["analysis"], "dataset": each["dataset"], "experiment": f"seed {each['seed']}", "model": "",
+                "per_class": None}  # fmt: skip
+        command = f"snakemake --cores all --force {shlex.quote(each['file'])}"
+        found[recipe_id(made_by)] = {"what": what, "command": command, "made_by": made_by}
+    return found
 
 
 def recipes(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,12 @@
-"""A study's table: rows are data set, images per class and what was trained on; columns are models; three formats."""
+"""Tables: what stands in them, once, and how they read in Markdown, in LaTeX and on the page.
+
+`Table` is any table of the report. `scores` makes the one that most studies have: lines are data set, images per class and what was
+trained on; columns are models, ours beside the paper's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,6 +15,58 @@ from stillhouse.reporting.study import Layout
 
 _DASH = "–"
 _LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "−": "$-$", _DASH: "--"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its head, the heading it shares with its neighbours of the same group, and whether it holds words."""
+
+    head: str
+    group: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a table: text, a spread in small print, and where more is said about it.
+
+    recipe  the id of the recipe that makes the number again
+    link    a file of this repository, such as the test that shows the claim
+    value   the number itself, for `dvc metrics diff`
+    """
+
+    text: str = _DASH
+    spread: str = ""
+    recipe: str = ""
+    link: str = ""
+    value: float | None = None
+
+    @property
+    def plain(self) -> str:
+        """Text and spread."""
+        return f"{self.text} {self.spread}".strip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: the section it stands in, its entries, whether it is what others are measured against, and a name in words."""
+
+    section: str
+    entries: Sequence[Entry]
+    reference: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and lines; `sections` says what sections are, `title` what the table shows."""
+
+    name: str
+    title: str
+    sections: str
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -23,9 +80,10 @@ class Cell:
     recipe: str
 
     @property
-    def ours(self) -> str:
+    def entry(self) -> Entry:
         """Mean ± deviation in percent; the mean alone for one seed."""
-        return f"{self.mean:.2f}" if self.seeds < 2 else f"{self.mean:.2f} ± {self.std:.2f}"
+        spread = f"± {self.std:.2f}" if self.seeds > 1 else ""
+        return Entry(f"{self.mean:.2f}", spread, self.recipe, value=float(f"{self.mean:.2f}"))
 
     @property
     def theirs(self) -> str:
@@ -56,7 +114,7 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
     reference: dict[tuple[str, str, str], bool] = {}
     for row in chosen.to_dict("records"):
         size = "all" if pd.isna(row["per_class"]) else str(row["per_class"])
-        key = (str(row["dataset"]), size, layout.labels[str(row["experiment"])])
+        key = (str(row["dataset"]), size, layout.labels[str(row["experiment"])] + _part_of_budget(row["budget"]))
         if str(row["model"]) in lines.get(key, {}):  # two experiments or protocols of one label: none is dropped
             key = (key[0], size, f"{key[2]} ({row['experiment']}, {row['protocol']})")
         theirs = None if pd.isna(row["published"]) else float(row["published"])
@@ -66,52 +124,92 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
     return [Row(*key, cells, reference[key]) for key, cells in lines.items()]
 
 
+def _part_of_budget(budget: float) -> str:
+    """What a run of less than the published budget is marked with."""
+    return "" if budget >= 1 else f", {100 * budget:.2g} % of its budget"
+
+
 def models(layout: Layout, lines: list[Row]) -> dict[str, str]:
     """The columns: model names and what they are called, in the order of params.yaml."""
     present = {name for line in lines for name in line.cells}
     return {name: label for name, label in layout.labels.items() if name in present}
 
 
-def frame(layout: Layout, lines: list[Row]) -> pd.DataFrame:
-    """The table as text cells, for Markdown and LaTeX."""
-    columns = models(layout, lines)
-    body = [
-        [line.dataset, line.per_class, line.label] + [text for name in columns for text in _texts(line.cells.get(name))]
+def scores(layout: Layout, lines: list[Row]) -> Table:
+    """The table of test accuracies; the paper's columns are left out where it has no number to set beside ours."""
+    shown = models(layout, lines)
+    compared = any(cell.published is not None for line in lines for cell in line.cells.values())
+    left = [Column("trained on", words=True), Column("images per class")]
+    parts = ("ours", "paper", "diff.") if compared else ("",)
+    columns = [*left, *(Column(part or label, label if part else "") for label in shown.values() for part in parts)]
+    made = [
+        Line(
+            line.dataset,
+            [Entry(line.label), Entry(line.per_class)]
+            + [entry for name in shown for entry in _entries(line.cells.get(name), compared)],
+            line.reference,
+            f"{line.dataset} {line.per_class} {line.label}",
+        )
         for line in lines
     ]
-    heads = [(label, part) for label in columns.values() for part in ("ours", "paper", "diff.")]
-    left = [("", "data set"), ("", "images per class"), ("", "trained on")]
-    return pd.DataFrame(body, columns=pd.MultiIndex.from_tuples([*left, *heads]))
+    return Table("accuracy", "Test accuracy in percent", "data set", columns, made)
 
 
-def markdown(layout: Layout, lines: list[Row]) -> str:
+def _entries(cell: Cell | None, compared: bool) -> list[Entry]:
+    if cell is None:
+        return [Entry()] * (3 if compared else 1)
+    return [cell.entry, Entry(cell.theirs), Entry(cell.difference)] if compared else [cell.entry]
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """The table as text, with its sections as the first column."""
+    heads = [("", table.sections), *((column.group, column.head) for column in table.columns)]
+    body = [[line.section, *(entry.plain for entry in line.entries)] for line in table.lines]
+    return pd.DataFrame(body, columns=pd.MultiIndex.from_tuples(heads))
+
+
+def markdown(table: Table) -> str:
     """A Markdown table; every line stands for itself, so that some of them can be quoted."""
-    table = frame(layout, lines)
-    table.columns = pd.Index([" ".join(name).strip() for name in table.columns])
-    align = ["left", "right", "left"] + ["right"] * (table.shape[1] - 3)
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=align)) + "\n"
+    shown = frame(table)
+    shown.columns = pd.Index([" ".join(name).strip() for name in shown.columns])
+    align = ["left", *("left" if column.words else "right" for column in table.columns)]
+    return str(shown.to_markdown(index=False, disable_numparse=True, colalign=align)) + "\n"
 
 
-def latex(layout: Layout, lines: list[Row], caption: str) -> str:
+def latex(table: Table, caption: str) -> str:
     """A LaTeX table with booktabs rules."""
-    table = frame(layout, lines)
-    table[("", "data set")] = table[("", "data set")].mask(table[("", "data set")].duplicated(), "")
-    table = table.map(_escaped)
-    table.columns = pd.MultiIndex.from_tuples([tuple(map(_escaped, name)) for name in table.columns])
-    columns = "lrl" + "rrr" * ((table.shape[1] - 3) // 3)
-    style = table.style.hide(axis="index")
-    text = style.to_latex(
-        hrules=True, column_format=columns, multicol_align="c", caption=_escaped(caption), position_float="centering"
+    shown = frame(table)
+    first = shown.columns[0]
+    shown[first] = shown[first].mask(shown[first].duplicated(), "")
+    shown = shown.map(_escaped)
+    spans = groups(table.columns, first=2)
+    heads = [tuple(map(_escaped, name)) for name in shown.columns]
+    shown.columns = pd.MultiIndex.from_tuples(heads) if spans else pd.Index([head for _, head in heads])
+    columns = "l" + "".join("l" if column.words else "r" for column in table.columns)
+    style = shown.style.hide(axis="index")
+    text = str(
+        style.to_latex(
+            hrules=True, column_format=columns, multicol_align="c", caption=_escaped(caption), position_float="centering"
+        )
     )
-    heads, rest = str(text).split("\\\\\n", 1)
-    rules = "".join(rf"\cmidrule(lr){{{i}-{i + 2}}}" for i in range(4, table.shape[1], 3))
-    narrow = heads.replace("\\begin{tabular}", "\\small\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}")
-    return "% needs \\usepackage{booktabs}; in two columns, write table* for table\n" + f"{narrow}\\\\\n{rules}\n{rest}"
+    if spans:
+        top, rest = text.split("\\\\\n", 1)
+        rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for _, start, end in spans)
+        text = f"{top}\\\\\n{rules}\n{rest}"
+    narrow = text.replace("\\begin{tabular}", "\\small\n\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
+    return f"% needs \\usepackage{{booktabs}}; in two columns, write table* for table\n{narrow}"
+
+
+def groups(columns: Sequence[Column], first: int = 1) -> list[tuple[str, int, int]]:
+    """Headings that neighbouring columns share, with the numbers of their first and last column; `first` is the first's."""
+    found: list[tuple[str, int, int]] = []
+    for place, column in enumerate(columns, first):
+        if column.group and found and found[-1][0] == column.group and found[-1][2] == place - 1:
+            found[-1] = (column.group, found[-1][1], place)
+        elif column.group:
+            found.append((column.group, place, place))
+    return found
 
 
 def _escaped(text: str) -> str:
     return text.translate(_LATEX)
-
-
-def _texts(cell: Cell | None) -> tuple[str, str, str]:
-    return (_DASH,) * 3 if cell is None else (cell.ours, cell.theirs, cell.difference)
