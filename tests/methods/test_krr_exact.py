@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stillhouse import linalg, settings
-from stillhouse.errors import NumericalError
+from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
 from stillhouse.methods import krr_exact
 from stillhouse.methods.krr_exact import Start, solve
@@ -178,6 +178,131 @@ def test_a_teacher_of_other_data_or_seed_is_not_used(digits: RealSet, run: Run, 
     assert Run(seed=0, teachers=path).find_teacher(model, 0, digits.fingerprint) is not None
     assert Run(seed=0, teachers=path).find_teacher(model, 1, digits.fingerprint) is None
     assert Run(seed=0, teachers=path).find_teacher(model, 0, "other data") is None
+
+
+EVERY_RIDGE = [("one", 1e-9), ("one", 1e-4), ("teacher", 1e-6), ("teacher", 1.0), ("bound", 0.01), ("bound", 1.0)]
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("start", ["noise", "real"])
+@pytest.mark.parametrize("root", ["plus", "minus"])
+@pytest.mark.parametrize(("unit", "value"), EVERY_RIDGE)
+@pytest.mark.parametrize("per_class", [2, 10])  # m < p = 64, m > p
+def test_ridge_regression_on_the_distilled_images_gives_the_teachers_weights_back(
+    digits: RealSet, run: Run, features: str, start: str, root: str, unit: str, value: float, per_class: int
+) -> None:
+    options = params(features, start=start, root=root, ridge_S=value, ridge_S_unit=unit)
+    distilled = krr_exact.distill(digits, per_class, options, run)
+    certificate = distilled.certificate
+    assert certificate is not None
+    assert certificate["exact"] is True
+    assert 0 < certificate["ridge_S"] <= certificate["ridge_bound"] * (1 + 1e-12)
+    assert certificate["ridge_bound"] <= certificate["ridge_limit"] * (1 + 1e-12)
+    assert certificate["root"] == root
+    # The numbers that a reader of the file has, and a solver that knows nothing of the construction.
+    rows = ridge.set_features(distilled, ridge.embed(options.model, digits, run.seed))
+    below = distilled.schedule["ridge"] ** 0.5 * torch.eye(64, dtype=torch.float64)
+    right = torch.cat([distilled.targets, torch.zeros(64, 10, dtype=torch.float64)])
+    learned = torch.linalg.lstsq(torch.cat([rows, below]), right, driver="gelsd").solution
+    weights = ridge.fit_real(digits, options.model, run).weights["weights"]
+    assert linalg.relative_error(learned, weights) < 1e-4 * (unit == "one" and value == 1e-9) + 1e-8
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_ridge_of_the_schedule_is_scaled_as_the_features_are(digits: RealSet, run: Run, features: str) -> None:
+    """F / a, Y / a and lambda / a^2 give the weights of F, Y and lambda."""
+    distilled = krr_exact.distill(digits, 2, params(features, ridge_S=0.5, ridge_S_unit="bound"), run)
+    certificate = distilled.certificate
+    assert certificate is not None
+    assert (certificate["reach"] != 1) == (features == "random_fourier")
+    assert distilled.schedule["ridge"] == certificate["ridge_S"] / certificate["reach"] ** 2
+
+
+def test_units_of_the_ridge(digits: RealSet, run: Run) -> None:
+    def made(value: float, unit: str) -> dict[str, float]:
+        certificate = krr_exact.distill(digits, 2, params(ridge_S=value, ridge_S_unit=unit), run).certificate
+        assert certificate is not None
+        return dict(certificate)
+
+    assert made(1e-3, "one")["ridge_S"] == 1e-3
+    half = made(0.5, "bound")
+    assert half["ridge_S"] == 0.5 * half["ridge_bound"]
+    small = made(1e-6, "teacher")
+    assert small["ridge_S"] == 1e-6 * small["ridge"]
+    capped = made(1.0, "teacher")
+    assert capped["ridge"] > capped["ridge_bound"]
+    assert capped["ridge_S"] == capped["ridge_bound"]
+
+
+def test_more_than_the_bound_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UserError, match=r"ridge_S \(1.5\) in units of the bound is above 1"):
+        params(ridge_S=1.5, ridge_S_unit="bound")
+    with pytest.raises(UserError, match="ridge_S"):
+        params(ridge_S=-1.0)
+
+
+def test_noise_gives_way_to_a_fixed_ridge_up_to_the_limit_and_no_further(digits: RealSet, run: Run) -> None:
+    first = krr_exact.distill(digits, 2, params(noise=5.0), run).certificate
+    assert first is not None
+    value = 0.99 * first["ridge_limit"]
+    assert value > first["ridge_bound"]
+    shrunk = krr_exact.distill(digits, 2, params(noise=5.0, ridge_S=value), run).certificate
+    assert shrunk is not None
+    assert shrunk["ridge_S"] == value <= shrunk["ridge_bound"]
+    assert shrunk["exact"] is True
+    with pytest.raises(NumericalError, match="no free part Z satisfies the bound"):
+        krr_exact.distill(digits, 2, params(ridge_S=1.01 * first["ridge_limit"]), run)
+
+
+def test_real_images_cannot_give_way_to_a_fixed_ridge_above_their_bound(digits: RealSet, run: Run) -> None:
+    with pytest.raises(NumericalError, match="above the bound of Theorem 4.1"):
+        krr_exact.distill(digits, 1, params(start="real", ridge_S=1.0), run)
+
+
+def test_without_a_ridge_the_root_does_not_matter(digits: RealSet, run: Run) -> None:
+    plus, minus = (krr_exact.distill(digits, 2, params(root=root), run) for root in ("plus", "minus"))
+    assert torch.equal(plus.inputs, minus.inputs)
+    assert plus.schedule == {"ridge": 0.0}
+    assert plus.certificate is not None
+    assert plus.certificate["root"] is None
+
+
+def test_the_larger_root_goes_to_the_images_of_ridge_zero_and_the_smaller_to_none(digits: RealSet, run: Run) -> None:
+    plain = krr_exact.distill(digits, 2, params(), run).inputs
+    larger, smaller = (
+        krr_exact.distill(digits, 2, params(ridge_S=1e-9, ridge_S_unit="bound", root=root), run).inputs
+        for root in ("plus", "minus")
+    )
+    assert linalg.relative_error(larger, plain) < 1e-8
+    assert float(smaller.norm() / plain.norm()) < 1e-8
+
+
+def test_the_certificate_says_how_far_the_real_images_moved(digits: RealSet, run: Run) -> None:
+    options = params(start="real")
+    distilled = krr_exact.distill(digits, 3, options, run)
+    certificate = distilled.certificate
+    assert certificate is not None
+    images = pixels(digits.train.inputs[sample(digits, 3, run.generator("images"))]).to(torch.float64)
+    embedding = ridge.embed(options.model, digits, run.seed)
+    space = embedding.space.forward(images)
+    assert certificate["distance_to_start"] == pytest.approx(linalg.relative_error(distilled.inputs, space))
+    wanted = torch.linalg.pinv(embedding.features(images))
+    backward = torch.linalg.pinv(ridge.set_features(distilled, embedding))
+    assert certificate["residual_D"] == pytest.approx(float((backward - wanted).norm()), rel=1e-6)
+    noise = krr_exact.distill(digits, 3, params(), run).certificate
+    assert noise is not None
+    assert not {"distance_to_start", "residual_D"} & set(noise)
+
+
+def test_at_least_as_many_real_images_as_features_stay_and_only_their_labels_change(digits: RealSet, run: Run) -> None:
+    moved, stayed = (
+        krr_exact.distill(digits, per_class, params("random_network", start="real"), run).certificate
+        for per_class in (6, 20)  # p = 64
+    )
+    assert moved is not None
+    assert stayed is not None
+    assert moved["distance_to_start"] > 1e-2
+    assert stayed["distance_to_start"] < 1e-9
 
 
 @pytest.mark.gpu

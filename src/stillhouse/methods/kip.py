@@ -1,0 +1,264 @@
+"""Kernel inducing points: images trained by gradient descent so that kernel ridge regression on them fits the real set.
+
+Nguyen, Chen, Lee (2021). Defaults are the comparison of Chen, Huang, Weng (2024), section 7.2 and code: the kernel of a random
+feature map phi, Adam, labels solved for the whole training set at every step. For examples as rows, F_S = phi(X_S) (m, p):
+
+    K = F_S F_S^T + lambda_S I,   W_S = F_S^T K^-1 Y_S,   minimise |F_b W_S - Y_b|^2 / (b c) over X_S for batches b of real examples
+
+Labels that fit all n real examples best are Y_S = A^+ Y with A = F F_S^T K^-1 (n, m). They need no column per example: with the moments
+G = F^T F and C = F^T Y, Y_S = K a with (F_S G F_S^T) a = F_S C. So a step costs m p^2 instead of m n p, whatever n is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from stillhouse import linalg, settings
+from stillhouse.errors import NumericalError
+from stillhouse.methods.random_images import sample
+from stillhouse.models import ridge
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet, pixels
+
+# Labels are solved: the largest target of an example need not be that of the class it began as.
+SOFT_LABELS = True
+
+# Steps after which progress is recorded: each half as far again as the one before, so that a run of 30 000 has some 25.
+_RECORDED = 1.5
+
+
+@dataclass(frozen=True)
+class Params:
+    """Settings. Defaults: Chen et al. (2024), code of their comparison with KIP."""
+
+    model: Annotated[
+        ridge.Params,
+        settings.plugin("models", only="ridge"),
+        Field(description="the ridge regression whose feature map gives the kernel: a name under models"),
+    ]
+    steps: Annotated[int, Field(ge=0, description="of Adam")] = 30_000
+    full_steps: Annotated[int, Field(ge=1, description="of the published setting: what `steps` is a part of")] = 30_000
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam; Chen et al.: 0.01")] = 0.01
+    batch: Annotated[int, Field(ge=1, description="real examples a step; Chen et al.: 5000")] = 5000
+    ridge_S: Annotated[
+        float, Field(gt=0, description="lambda_S over the mean diagonal entry of F_S F_S^T; Chen et al.: 1e-6")
+    ] = 1e-6
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stays the same from step to step: G = F^T F (p, p) and C = F^T Y (p, c) of the real features, lambda_S's factor."""
+
+    gram: torch.Tensor
+    cross: torch.Tensor
+    ridge_S: float
+
+    @functools.cached_property
+    def least_squares(self) -> torch.Tensor:
+        """What all real examples give without a ridge, (p, c)."""
+        return linalg.solve_positive(self.gram, self.cross)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What kernel ridge regression makes of features F_S (m, p), float64.
+
+    factor        lower Cholesky factor of F_S F_S^T + ridge I, or of F_S^T F_S + ridge I where m > p
+    coefficients  a = K^-1 Y_S, (m, c)
+    targets       Y_S = K a, (m, c)
+    weights       W_S = F_S^T a, (p, c)
+    ridge         lambda_S
+    """
+
+    factor: torch.Tensor
+    coefficients: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    ridge: float
+
+
+def budget(params: Params) -> float:
+    """The part of the published number of steps."""
+    return params.steps / params.full_steps
+
+
+def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
+    """Train m = per_class x classes images, from random real ones, with labels solved at every step.
+
+    Raises NumericalError naming the step at which a number is no longer finite. Resumes from the run's store.
+    """
+    embedding = ridge.embed(params.model, real, run.seed)
+    fitted, held_out = ridge.split(len(real.train), params.model.validation, run.seed)
+    sums = linalg.Moments(embedding.map.dim, real.n_classes, run.device)
+    examples = Examples(real, embedding, fitted, run, "fitted", sums)
+    checked = Examples(real, embedding, held_out, run, "held_out")
+    problem = Problem(sums.gram, sums.cross, params.ridge_S)
+    chosen = sample(real, per_class, run.generator("images"))
+    started = embedding.space.forward(pixels(real.train.inputs[chosen])).flatten(1).to(run.device)
+    inputs = _trained(started, embedding, problem, examples, checked, params, run).to(torch.float64)
+    fit = solve_labels(embedding.map(inputs), problem)
+    moved = linalg.relative_error(inputs, started.to(inputs))
+    run.record(step=params.steps, validation_accuracy=checked.accuracy(fit.weights), distance_to_start=moved)
+    return DistilledSet(
+        inputs=inputs.reshape(-1, *real.shape).cpu(),
+        targets=fit.targets.cpu(),
+        classes=real.classes,
+        space=embedding.space.settings(),
+        model={**settings.dump(params.model), "seed": run.seed},
+        schedule={"ridge": fit.ridge},
+    )
+
+
+def _trained(
+    started: torch.Tensor, embedding: ridge.Embedding, problem: Problem, examples: Examples, checked: Examples, params: Params,
+    run: Run,
+) -> torch.Tensor:  # fmt: skip
+    """Inputs (m, d) after all steps from `started` (m, d), float32."""
+    inputs = started.clone().requires_grad_()
+    optimiser = torch.optim.Adam([inputs], lr=params.learning_rate)
+    draw = run.generator("batches")
+    first = _resume(run, inputs, optimiser, draw)
+    recorded = set(record_steps(params.steps))
+    for step in run.progress(range(first, params.steps), params.steps - first, f"KIP, {len(inputs)} images"):
+        features = embedding.map(inputs)
+        exact = features.detach().to(torch.float64)
+        if not bool(exact.isfinite().all()):
+            raise NumericalError(f"step {step}: features of the images are NaN or infinite")
+        fit = solve_labels(exact, problem)
+        if step in recorded:
+            run.record(step=step, validation_accuracy=checked.accuracy(fit.weights))
+        _, slope = batch_loss(fit.weights, *examples.drawn(params.batch, draw))
+        optimiser.zero_grad()
+        torch.autograd.backward(features, feature_gradient(exact, fit, slope, problem.ridge_S).to(features))
+        optimiser.step()
+        run.offer(functools.partial(_state, step + 1, inputs, optimiser, draw))
+    return inputs.detach()
+
+
+def record_steps(steps: int) -> Iterator[int]:
+    """The steps before which progress is recorded: 0, 1, 2, 3, 5, 8, 12, ..., each half as far again as the one before."""
+    step = 0
+    while step < steps:
+        yield step
+        step = max(step + 1, round(step * _RECORDED))
+
+
+def solve_labels(features: torch.Tensor, problem: Problem) -> Fit:
+    """The labels that fit all real examples best for features F_S (m, p), float64, and what is learned from them.
+
+    W_S ranges over the span of the rows of F_S whatever lambda_S is, so a minimises |F F_S^T a - Y|, and Y_S = K a. With m >= p
+    that span is everything, and W_S is least squares on the whole real set, whatever the images are.
+    """
+    if len(features) < features.shape[1]:
+        small = features @ features.T
+        half = features @ problem.gram
+        coefficients = linalg.solve_positive(half @ features.T, features @ problem.cross)
+    else:
+        small = features.T @ features
+        coefficients = features @ linalg.solve_positive(small, problem.least_squares)
+    strength = problem.ridge_S * float(features.square().sum()) / len(features)
+    small.diagonal().add_(strength)
+    weights = features.T @ coefficients
+    targets = features @ weights + strength * coefficients
+    return Fit(torch.linalg.cholesky(small), coefficients, targets, weights, strength)
+
+
+def batch_loss(weights: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """|F_b W - Y_b|^2 / (b c) for features F_b (b, p), and its derivative with respect to W, (p, c), float64."""
+    residual = rows @ weights.to(rows) - targets.to(rows)
+    slope = (2 / residual.numel()) * (rows.T @ residual)
+    return residual.square().mean().to(weights), slope.to(weights)
+
+
+def feature_gradient(features: torch.Tensor, fit: Fit, slope: torch.Tensor, ridge_S: float) -> torch.Tensor:
+    """Derivative (m, p) of the loss with respect to F_S, Y_S held fixed, from its derivative `slope` with respect to W_S.
+
+    dW = dF^T a - F^T K^-1 dK a with dK = dF F^T + F dF^T + d lambda I; every product has c columns, none is m x m x p.
+    Where Y_S is the best for all real examples, its own change does not change the loss over them (envelope theorem).
+    """
+    if len(features) < features.shape[1]:
+        dual = torch.cholesky_solve(features @ slope, fit.factor)
+    else:
+        dual = features @ torch.cholesky_solve(slope, fit.factor)
+    trace = 2 * ridge_S / len(features) * (dual * fit.coefficients).sum()
+    pulled = slope - features.T @ dual
+    return fit.coefficients @ pulled.T - dual @ fit.weights.T - trace * features
+
+
+class Examples:
+    """Features and targets of real examples at any positions.
+
+    Where the run has a store, features are computed once and kept in a file that is mapped, not read: a step takes b rows of
+    it instead of a product with a p x p matrix, and all that grows with n is memory the system can take back at any time.
+    """
+
+    def __init__(
+        self, real: RealSet, embedding: ridge.Embedding, index: torch.Tensor, run: Run, name: str,
+        sums: linalg.Moments | None = None,
+    ) -> None:  # fmt: skip
+        """The training examples of `real` at `index`; adds them to `sums` on the way. `name` is that of the store's file."""
+        self._real, self._embedding, self._index, self._run = real, embedding, index, run
+        self._mapped: torch.Tensor | None = None
+        if run.store is not None:
+            path, shape = run.store.folder / f"{name}.float32", (len(index), embedding.map.dim)
+            self._mapped = torch.from_file(str(path), shared=True, size=shape[0] * shape[1]).view(shape)
+        if sums is not None or run.store is not None:
+            self._fill(sums)
+
+    def _fill(self, sums: linalg.Moments | None) -> None:
+        start, total = 0, -(-len(self._index) // ridge.CHUNK)
+        chunks = ridge.feature_chunks(self._real.train, self._embedding, self._index, self._run)
+        for rows, labels in self._run.progress(chunks, total, "features"):
+            if sums is not None:
+                sums.add(rows, linalg.one_hot(labels, self._real.n_classes).to(rows.device))
+            if self._mapped is not None:
+                self._mapped[start : start + len(rows)] = rows.cpu()
+            start += len(rows)
+
+    def drawn(self, count: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (b, p), float32, and one-hot targets (b, c) of b = min(count, n) examples, each drawn from all of them."""
+        return self.at(torch.randint(len(self._index), (min(count, len(self._index)),), generator=draw))
+
+    def accuracy(self, weights: torch.Tensor) -> float:
+        """Percent of the examples that weights (p, c) classify rightly."""
+        right = 0
+        for positions in torch.split(torch.arange(len(self._index)), ridge.CHUNK):
+            rows, targets = self.at(positions)
+            right += int(((rows @ weights.to(rows)).argmax(1) == targets.argmax(1)).sum())
+        return 100 * right / len(self._index)
+
+    def at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (b, p), float32, and one-hot targets (b, c) of the examples at `positions` of the index."""
+        index = self._index[positions]
+        if self._mapped is not None:
+            found = self._mapped[positions].to(self._run.device)
+        else:
+            found = self._embedding.features(pixels(self._real.train.inputs[index]).to(self._run.device))
+        return found, linalg.one_hot(self._real.train.targets[index], self._real.n_classes).to(found)
+
+
+def _state(
+    step: int, inputs: torch.Tensor, optimiser: torch.optim.Adam, draw: torch.Generator
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All that the next step depends on."""
+    moments = {name: value for name, value in optimiser.state[inputs].items() if isinstance(value, torch.Tensor)}
+    return {"inputs": inputs.detach(), "draw": draw.get_state(), **moments}, {"step": step}
+
+
+def _resume(run: Run, inputs: torch.Tensor, optimiser: torch.optim.Adam, draw: torch.Generator) -> int:
+    """Put the state that the run's store kept back where it belongs; the number of steps already done."""
+    kept = run.kept()
+    if kept is None:
+        return 0
+    tensors, numbers = kept
+    with torch.no_grad():
+        inputs.copy_(tensors.pop("inputs"))
+    draw.set_state(tensors.pop("draw"))
+    optimiser.state[inputs] = dict(tensors)
+    return int(numbers["step"])
