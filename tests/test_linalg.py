@@ -119,3 +119,36 @@ def test_the_norm_of_a_map_known_by_its_products_is_its_largest_singular_value()
     inverse = torch.linalg.inv(matrix.T @ matrix)
     found = linalg.operator_norm(lambda vector: inverse @ vector, normal(9, seed=1))
     assert 1 / found == pytest.approx(float(torch.linalg.svdvals(matrix)[-1]), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(40, 15), (15, 40), (20, 20)])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.3, 50.0])
+@pytest.mark.parametrize("spread", [0, -4, -8])
+def test_ridge_weights_are_those_of_the_singular_values(shape: tuple[int, int], ridge: float, spread: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, n, generator=rng, dtype=torch.float64)).Q for n in shape)
+    values = torch.logspace(0, spread, min(shape), dtype=torch.float64)
+    size = min(shape)
+    matrix = (left[:, :size] * values) @ right[:, :size].T
+    targets = matrix @ torch.randn(shape[1], 3, generator=rng, dtype=torch.float64)
+    filtered = (right[:, :size] * (values / (values**2 + ridge))) @ (left[:, :size].T @ targets)
+    tolerance = 1e-13 * 10**-spread
+    assert linalg.relative_error(linalg.ridge_solve(matrix, targets, ridge), filtered) < tolerance
+
+
+def test_ridge_weights_of_a_rank_deficient_matrix_have_least_norm() -> None:
+    rng = torch.Generator().manual_seed(1)
+    matrix = torch.randn(30, 6, generator=rng, dtype=torch.float64) @ torch.randn(6, 12, generator=rng, dtype=torch.float64)
+    targets = torch.randn(30, 2, generator=rng, dtype=torch.float64)
+    torch.testing.assert_close(linalg.ridge_solve(matrix, targets, 0.0), torch.linalg.pinv(matrix) @ targets)
+
+
+@pytest.mark.parametrize("spread", [0, -3, -5, -7, -10])
+def test_a_pseudo_inverse_is_as_exact_as_its_condition_allows_whichever_factorisation_gives_it(spread: int) -> None:
+    rng = torch.Generator().manual_seed(2)
+    left, right = (torch.linalg.qr(torch.randn(n, 25, generator=rng, dtype=torch.float64)).Q for n in (60, 25))
+    values = torch.logspace(0, spread, 25, dtype=torch.float64)
+    found = linalg.pseudo_inverse((left * values) @ right.T)
+    assert found.rank == 25
+    assert found.condition >= 0.99 * 10.0**-spread
+    assert linalg.relative_error(found.value, (right / values) @ left.T) < 1e-14 * 10**-spread

@@ -170,7 +170,7 @@ def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[tor
 
 def solve(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
     """Ridge weights (p, c) of rows (m, p) and targets (m, c); the least-norm interpolation for ridge = 0."""
-    return linalg.ridge_pseudo_inverse(rows, ridge) @ targets
+    return linalg.ridge_solve(rows, targets, ridge)
 
 
 def set_features(distilled: DistilledSet, embedding: Embedding) -> torch.Tensor:

@@ -28,6 +28,10 @@ Signs = Literal["+", "-"] | torch.Tensor
 _AT_THE_BOUND = 1e-12
 
 
+# For ridge 0 the bound is told and not used: singular values to this, relatively, will do.
+_BOUND_TOLERANCE = 1e-4
+
+
 @dataclass(frozen=True)
 class Points:
     """F_S (m, p), with what it rests on: rank and condition number of D, and the largest ridge that D allows."""
@@ -107,7 +111,8 @@ def solve(backward: torch.Tensor, ridge: float = 0.0, signs: Signs = "+") -> Poi
     if ridge > 0:
         return Spectrum.of(backward).solve(ridge, signs)
     inverse = linalg.pseudo_inverse(backward)
-    return Points(inverse.value, inverse.rank, inverse.condition, _bound(linalg.largest_singular_value(backward)))
+    largest = linalg.largest_singular_value(backward, tolerance=_BOUND_TOLERANCE)
+    return Points(inverse.value, inverse.rank, inverse.condition, _bound(largest))
 
 
 def ridge_bound(backward: torch.Tensor) -> float:
