@@ -2,10 +2,11 @@
 
     python benchmarks/kip_step.py [--data FILE] [--per-class 1 10 50] [--steps K] [--threads N]
 
-The plain formula holds the features of all real examples, forms A = F F_S^T K^-1 with a row for each, takes its pseudo-inverse for the
-labels, and lets autograd find the gradient of the loss over a batch (Chen, Huang, Weng 2024, section 7.2). Ours takes the labels from the
-moments and the gradient in closed form. Both start at the same images and draw the same batch; labels and gradients are compared.
-Exits with status 1 when a target is missed. Without a prepared file, random pixels of CIFAR-10's size stand in.
+The plain formula holds the features of all real examples, forms A = F F_S^T K^-1 with a row for each, takes its
+pseudo-inverse for the labels, and lets autograd find the gradient of the loss over a batch (Chen, Huang, Weng 2024, section
+7.2). Ours takes the labels from the moments and the gradient in closed form. Both start at the same images and draw the same
+batch; labels and gradients are compared. Exits with status 1 when a target is missed. Without a prepared file, random pixels
+of CIFAR-10's size stand in.
 """
 
 import argparse
@@ -38,7 +39,12 @@ def random_cifar() -> RealSet:
 
 
 def plain_step(
-    inputs: torch.Tensor, embedding: ridge.Embedding, rows: torch.Tensor, targets: torch.Tensor, batch: torch.Tensor, factor: float
+    inputs: torch.Tensor,
+    embedding: ridge.Embedding,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    batch: torch.Tensor,
+    factor: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels (m, c) and gradient (m, d), as the formula is written; `rows` (n, p), `targets` (n, c)."""
     inputs = inputs.clone().requires_grad_()
@@ -67,7 +73,9 @@ def our_step(
     return fit.targets, inputs.grad
 
 
-def timed(step: Callable[[], tuple[torch.Tensor, torch.Tensor]], repeats: int) -> tuple[float, torch.Tensor, torch.Tensor]:
+def timed(
+    step: Callable[[], tuple[torch.Tensor, torch.Tensor]], repeats: int
+) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Seconds of the fastest repetition, and what it gave."""
     best = float("inf")
     for _ in range(repeats):
@@ -94,10 +102,14 @@ def main() -> None:
     sums = linalg.Moments(embedding.map.dim, real.n_classes)
     met = True
     with tempfile.TemporaryDirectory() as folder:
-        examples = kip.Examples(real, embedding, fitted, Run(seed=0, store=Store(Path(folder) / "store")), "fitted", sums)
+        examples = kip.Examples(
+            real, embedding, fitted, Run(seed=0, store=Store(Path(folder) / "store")), "fitted", sums
+        )
         problem = kip.Problem(sums.gram, sums.cross, params.ridge_S)
         held, targets = (part.clone() for part in examples.at(torch.arange(len(fitted))))
-        print(f"{real.name}: {len(fitted)} examples, p = {embedding.map.dim}, batch {params.batch}, {chosen.threads} threads")
+        print(
+            f"{real.name}: {len(fitted)} examples, p = {embedding.map.dim}, batch {params.batch}, {chosen.threads} threads"
+        )
         print(f"{'images':>8}{'plain, s':>12}{'ours, s':>12}{'ratio':>9}{'labels':>12}{'gradient':>12}")
         for per_class in chosen.per_class:
             positions = random_images.sample(real, per_class, run.generator("images"))
@@ -109,7 +121,9 @@ def main() -> None:
             )
             ratio = plain[0] / ours[0]
             labels, gradient = (linalg.relative_error(ours[i], plain[i]) for i in (1, 2))
-            print(f"{len(start):8}{plain[0]:12.3f}{ours[0]:12.3f}{ratio:8.1f}x{labels:12.1e}{gradient:12.1e}", flush=True)
+            print(
+                f"{len(start):8}{plain[0]:12.3f}{ours[0]:12.3f}{ratio:8.1f}x{labels:12.1e}{gradient:12.1e}", flush=True
+            )
             met &= ratio >= SPEEDUP and max(labels, gradient) < AGREE
     print("targets met" if met else f"TARGET MISSED (at least {SPEEDUP}x, differences below {AGREE:g})")
     sys.exit(0 if met else 1)

@@ -138,7 +138,9 @@ def test_ridge_weights_are_those_of_the_singular_values(shape: tuple[int, int], 
 
 def test_ridge_weights_of_a_rank_deficient_matrix_have_least_norm() -> None:
     rng = torch.Generator().manual_seed(1)
-    matrix = torch.randn(30, 6, generator=rng, dtype=torch.float64) @ torch.randn(6, 12, generator=rng, dtype=torch.float64)
+    matrix = torch.randn(30, 6, generator=rng, dtype=torch.float64) @ torch.randn(
+        6, 12, generator=rng, dtype=torch.float64
+    )
     targets = torch.randn(30, 2, generator=rng, dtype=torch.float64)
     torch.testing.assert_close(linalg.ridge_solve(matrix, targets, 0.0), torch.linalg.pinv(matrix) @ targets)
 

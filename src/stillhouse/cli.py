@@ -103,6 +103,7 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument(
         "--unfinished", type=Path, default=Path(".cache/unfinished"), help="where long computations keep their state"
     )
+    parser.add_argument("--keep-every", type=float, default=60.0, help="seconds between two states (default 60)")
     _computing(parser)
 
     parser = _command(commands, "evaluate", _evaluate, "score distilled sets or teachers on the whole test set")
@@ -229,7 +230,7 @@ def _distill(chosen: argparse.Namespace) -> None:
     run = _run(chosen, teachers=tuple(chosen.teachers))
     distill(
         chosen.data, chosen.experiment, _with_kind(chosen.method, "--method"), wanted, run, chosen.code, chosen.threads,
-        chosen.unfinished,
+        chosen.unfinished, chosen.keep_every,
     )  # fmt: skip
 
 

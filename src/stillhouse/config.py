@@ -47,7 +47,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Study:
-    """One table or figure of a paper: data sets x experiments x per_class x seeds x protocols, or data sets x analyses x seeds."""
+    """One table or figure of a paper: data sets x experiments x per_class x seeds x protocols, or data
+    sets x analyses x seeds.
+    """
 
     title: Annotated[str, Field(description="heading of its part of the report")]
     datasets: Annotated[Names, Field(description="data sets: files of data/, or names under datasets")]
@@ -303,7 +305,8 @@ def _check_parts(name: str, study: Study) -> None:
     missing = [part for part in scored if not getattr(study, part)]
     if missing and (len(missing) < len(scored) or not study.analyses):
         raise UserError(
-            f"params.yaml: studies.{name}: '{missing[0]}' is missing. A study has experiments, per_class and protocols, or analyses."
+            f"params.yaml: studies.{name}: '{missing[0]}' is missing. A study has experiments, per_class and protocols, "
+            "or analyses."
         )
 
 
@@ -329,6 +332,7 @@ def _check_study(config: Config, name: str, study: Study) -> None:
     for i, picture in enumerate(study.pictures):
         if picture.file in files[:i]:
             raise UserError(
-                f"params.yaml: studies.{name}.pictures[{i}]: a second picture of {picture.dataset} at that size. Give it a 'name'."
+                f"params.yaml: studies.{name}.pictures[{i}]: a second picture of {picture.dataset} at that size. Give "
+                "it a 'name'."
             )
         _check_picture(f"params.yaml: studies.{name}.pictures[{i}]", study, picture)

@@ -158,8 +158,8 @@ class PseudoInverse:
 def pseudo_inverse(matrix: torch.Tensor) -> PseudoInverse:
     """A^+ (b, a) of A (a, b) in float64.
 
-    From two Cholesky factorisations of Gram matrices where A has full rank and is well conditioned, from a QR factorisation where it
-    is less so, from the singular values above max(a, b) eps sigma_1 otherwise: each costs several times the one before.
+    From two Cholesky factorisations of Gram matrices where A has full rank and is well conditioned, from a QR factorisation
+    where it is less so, from the singular values above max(a, b) eps sigma_1 otherwise: each costs several times the one before.
     """
     if matrix.shape[0] < matrix.shape[1]:
         turned = pseudo_inverse(matrix.T)
@@ -169,8 +169,8 @@ def pseudo_inverse(matrix: torch.Tensor) -> PseudoInverse:
 
 
 def _by_cholesky(matrix: torch.Tensor) -> PseudoInverse | None:
-    """With A^T A = L L^T, Q = A L^-T and L^-T (Q^T Q)^-1 Q^T: the second factorisation takes back what the first loses (Yamamoto et
-    al. 2015). None where too much is lost.
+    """With A^T A = L L^T, Q = A L^-T and L^-T (Q^T Q)^-1 Q^T: the second factorisation takes back what the first loses
+    (Yamamoto et al. 2015). None where too much is lost.
     """
     found = _cholesky(_gram(matrix))
     if found is None or not found[1] < _CHOLESKY_LIMIT:

@@ -180,7 +180,9 @@ class Plan:
         return list(found)
 
     def sets(self, dataset: str, experiment: str, protocol: str | None = None) -> list[tuple[int, int]]:
-        """(per_class, seed) of the sets that the studies ask of an experiment on a data set, to be scored under a protocol or any."""
+        """(per_class, seed) of the sets that the studies ask of an experiment on a data set, to be scored under a
+        protocol or any.
+        """
         asked: dict[tuple[int, int], None] = {}
         for study in self.studies.values():
             scored = protocol is None or protocol in study.protocols

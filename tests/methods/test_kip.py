@@ -42,9 +42,7 @@ def plain_labels(rows: torch.Tensor, targets: torch.Tensor, features: torch.Tens
 def test_labels_from_moments_are_those_of_the_plain_formula(case: tuple) -> None:  # type: ignore[type-arg]
     rows, targets, features, problem = case
     fit = kip.solve_labels(features, problem)
-    torch.testing.assert_close(
-        fit.targets, plain_labels(rows, targets, features, fit.ridge), rtol=1e-10, atol=1e-12
-    )
+    torch.testing.assert_close(fit.targets, plain_labels(rows, targets, features, fit.ridge), rtol=1e-10, atol=1e-12)
 
 
 def test_weights_are_what_ridge_regression_learns_from_the_labels(case: tuple) -> None:  # type: ignore[type-arg]
@@ -127,7 +125,7 @@ def test_the_judge_learns_the_weights_that_training_ended_with(digits: RealSet, 
     made = kip.distill(digits, 1, params(), Run(seed=1, store=store))
     learned = ridge.fit_distilled(made, digits, params().model, Run(seed=1)).weights["weights"]
     embedding = ridge.embed(params().model, digits, 1)
-    fitted, held_out = ridge.split(len(digits.train), 0.05, 1)
+    _, held_out = ridge.split(len(digits.train), 0.05, 1)
     assert kip.Examples(digits, embedding, held_out, Run(seed=1), "x").accuracy(learned) == pytest.approx(
         store.records[-1]["validation_accuracy"]
     )
@@ -139,7 +137,7 @@ def test_features_kept_on_disk_change_nothing(digits: RealSet, tmp_path: Path) -
     torch.testing.assert_close(kept.inputs, again.inputs, rtol=1e-4, atol=1e-5)
 
 
-class Killed(Exception):
+class Interrupted(Exception):  # noqa: N818
     """Stands for the signal."""
 
 
@@ -150,9 +148,9 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(digits: RealSet, tmp_path
         def offer(self, state):  # type: ignore[no-untyped-def]
             super().offer(state)
             if state()[1]["step"] == 7:
-                raise Killed
+                raise Interrupted
 
-    with pytest.raises(Killed):
+    with pytest.raises(Interrupted):
         kip.distill(digits, 1, params(), Run(seed=0, store=Dying(tmp_path / "one", interval=0)))
     store = Store(tmp_path / "one", interval=0)
     assert store.kept()[1] == {"step": 7}  # type: ignore[index]

@@ -142,8 +142,14 @@ def test_the_same_study_gives_the_same_page(html: Path, layout: Layout, tmp_path
 
 def test_tables_of_other_kinds_stand_on_the_page_too(layout: Layout, tmp_path: Path) -> None:
     columns = [tables.Column("claim", words=True), tables.Column("error"), tables.Column("test", words=True)]
-    entries = [tables.Entry("4 < 5"), tables.Entry("1e-15", value=1e-15), tables.Entry("test_points.py", link="tests/x")]
-    claims = tables.Table("claims", "What is claimed", "group", columns, [tables.Line("ridge", entries, name="4.1")], ["So."])
+    entries = [
+        tables.Entry("4 < 5"),
+        tables.Entry("1e-15", value=1e-15),
+        tables.Entry("test_points.py", link="tests/x"),
+    ]
+    claims = tables.Table(
+        "claims", "What is claimed", "group", columns, [tables.Line("ridge", entries, name="4.1")], ["So."]
+    )
     page.save(page.part(layout, "", [], [claims], [], {}), tmp_path / "part.json")
     page.write([tmp_path / "part.json"], tmp_path / "index.html", tmp_path / "metrics.json")
     text = (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -154,11 +154,17 @@ def test_a_table_without_groups_has_one_line_of_heads_in_latex() -> None:
 
 
 def test_neighbouring_columns_of_a_group_share_a_heading() -> None:
-    columns = [tables.Column(head, group) for head, group in [("a", ""), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "x")]]
+    columns = [
+        tables.Column(head, group) for head, group in [("a", ""), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "x")]
+    ]
     assert tables.groups(columns) == [("x", 2, 3), ("y", 4, 4), ("x", 5, 5)]
 
 
 def test_where_nothing_was_published_there_is_one_column_a_model(layout: Layout) -> None:
     alone = replace(layout, published="")
     lines = tables.rows(alone, study.tidy(alone, study.scores(alone)))
-    assert [column.head for column in tables.scores(alone, lines).columns] == ["trained on", "images per class", "Linear"]
+    assert [column.head for column in tables.scores(alone, lines).columns] == [
+        "trained on",
+        "images per class",
+        "Linear",
+    ]

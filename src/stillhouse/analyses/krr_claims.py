@@ -1,8 +1,9 @@
-"""Every statement of Chen, Huang, Weng (2024), measured: where it holds, how exactly, and what happens where it says it must fail.
+"""Every statement of Chen, Huang, Weng (2024), measured: where it holds, how exactly, and what happens where it says that
+it must fail.
 
 A claim is one row: statement, condition, the largest relative error of the weights where it should hold, the smallest where it
-should not, and a verdict that follows from these numbers. Real data wherever the statement speaks of data; the networks of Theorems
-5.2 and 5.3 are wider than their inputs, so they see a few random projections of them.
+should not, and a verdict that follows from these numbers. Real data wherever the statement speaks of data; the networks of
+Theorems 5.2 and 5.3 are wider than their inputs, so they see a few random projections of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stillhouse.features.random_network import RandomNetwork
 from stillhouse.models import ridge
 from stillhouse.run import Run, stream
 from stillhouse.sets import RealSet, pixels
-from stillhouse.theory import deep, kip_loss, labels, points, privacy, trainable_layer
+from stillhouse.theory import deep, kip_loss, labels, points, trainable_layer
 
 # Exact means below this, relatively, in float64; a failure that the theory predicts is far above it.
 _EXACT, _FAR = 1e-8, 1e-3
@@ -98,7 +99,14 @@ class Case:
 def analyse(real: RealSet, params: Params, run: Run) -> Iterator[dict[str, object]]:
     """One row per claim, in the paper's order."""
     case = _case(real, params, run)
-    for claim in (*_points(case), *_labels(case), *_maps(real, case), *_networks(params, case), *_losses(case), *_privacy()):
+    for claim in (
+        *_points(case),
+        *_labels(case),
+        *_maps(real, case),
+        *_networks(params, case),
+        *_losses(case),
+        *_privacy(),
+    ):
         yield vars(claim)
 
 
@@ -148,7 +156,9 @@ def _too_few(case: Case, test: str) -> Claim:
     # W_S = D Y_S has rank m at most; no matrix of that rank is nearer than the truncated SVD.
     values = torch.linalg.svdvals(case.weights)
     floor = float(values[-1] / values.norm())
-    refused = _refuses(lambda: points.admissible(case.weights, case.one_hot(case.classes - 1), case.free(case.classes - 1)))
+    refused = _refuses(
+        lambda: points.admissible(case.weights, case.one_hot(case.classes - 1), case.free(case.classes - 1))
+    )
     return Claim(
         "points", "Theorem 4.1, m < c", "fewer examples than classes cannot give W_S = W", "rank W = c",
         0.0, floor, _verdict(0.0, floor) if refused else FAILS, "no rank c − 1 matrix is nearer to W (Eckart–Young)", test,
@@ -163,7 +173,8 @@ def _ridge(case: Case, sizes: tuple[int, ...], test: str) -> Claim:
     errors.append(_learned(case, count, 0.5, mixed[: linalg.rank(backward)]))
     refused = _refuses(lambda: points.points(backward, 1.01 * points.ridge_bound(backward)))
     return Claim(
-        "points", "Theorem 4.1.1", "λ_S > 0: σᵢ = (1 ± √(1 − 4 λ_S σ'ᵢ²)) / 2σ'ᵢ gives W_S = W", "λ_S ≤ 1 / 4σ'₁²; either sign for each i",
+        "points", "Theorem 4.1.1", "λ_S > 0: σᵢ = (1 ± √(1 − 4 λ_S σ'ᵢ²)) / 2σ'ᵢ gives W_S = W",
+        "λ_S ≤ 1 / 4σ'₁²; either sign for each i",
         max(errors), math.nan, _verdict(max(errors)) if refused else FAILS,
         "both roots, mixed signs, up to the bound itself; 1 % above it there is no root", test,
     )  # fmt: skip
@@ -210,7 +221,8 @@ def _nearest(case: Case, test: str) -> Claim:
     found = points.nearest(case.weights, targets, wanted)
     gap = abs(float((found - wanted).norm()) / points.nearest_distance(case.weights, targets, wanted) - 1)
     others = min(
-        float((points.admissible(case.weights, targets, wanted + case.free(count, 10.0**-i)) - wanted).norm()) for i in range(4)
+        float((points.admissible(case.weights, targets, wanted + case.free(count, 10.0**-i)) - wanted).norm())
+        for i in range(4)
     )
     farther = others >= float((found - wanted).norm())
     error = max(gap, case.error(linalg.pseudo_inverse(points.points(found)).value @ targets))
@@ -245,7 +257,8 @@ def _two_sided_form(case: Case, test: str) -> Claim:
         wanted = points.two_sided_form(case.weights, targets, case.normal(count, p, purpose="C.2"))
         error = max(error, case.error(linalg.pseudo_inverse(wanted).value @ targets))
     return Claim(
-        "points", "Theorem C.2", "X_S = W⁺Y_S + (I − W⁺W) Z' (I − Y_S⁺Y_S)", "m ≥ c, rank Y_S = c; the formula also needs rank W = c",
+        "points", "Theorem C.2", "X_S = W⁺Y_S + (I − W⁺W) Z' (I − Y_S⁺Y_S)",
+        "m ≥ c, rank Y_S = c; the formula also needs rank W = c",
         error, math.nan, _verdict(error), "", test,
     )  # fmt: skip
 
@@ -256,14 +269,17 @@ def _path(case: Case, test: str) -> Claim:
     targets = case.one_hot(case.classes)
     found = points.path(solutions, ridges, targets, torch.zeros(len(case.weights), case.classes, dtype=torch.float64))
     errors = [
-        linalg.relative_error(linalg.pseudo_inverse(each).value @ targets, solutions.weights(strength)) for strength, each in found
+        linalg.relative_error(linalg.pseudo_inverse(each).value @ targets, solutions.weights(strength))
+        for strength, each in found
     ]
     few, few_targets = points.points_of_path(solutions)
     errors += [
-        linalg.relative_error(ridge.solve(few, few_targets, strength), solutions.weights(strength)) for strength in ridges
+        linalg.relative_error(ridge.solve(few, few_targets, strength), solutions.weights(strength))
+        for strength in ridges
     ]
     return Claim(
-        "points", "beyond the paper", "the whole regularisation path from one eigendecomposition", "c points per λ, or rank F points for all λ at once",
+        "points", "beyond the paper", "the whole regularisation path from one eigendecomposition",
+        "c points per λ, or rank F points for all λ at once",
         max(errors), math.nan, _verdict(max(errors)), f"{len(ridges)} ridges; {len(few)} points carry all of them", test,
     )  # fmt: skip
 
@@ -345,7 +361,8 @@ def _maps(real: RealSet, case: Case) -> Iterator[Claim]:
     few = phi(case.rows[: 2 * case.classes])
     miss = labels.residual(weights, few) / float(weights.norm())
     yield Claim(
-        "feature maps", "section 5, not onto", "solve labels for given images instead: m ≥ p labels give W_S = W", "rank φ(X_S) = p",
+        "feature maps", "section 5, not onto", "solve labels for given images instead: m ≥ p labels give W_S = W",
+        "rank φ(X_S) = p",
         error, miss, _verdict(error, miss) if refused else FAILS,
         f"CNN with p = {phi.dim} > d = {real.dim}: its matrix equation has no solution", test,
     )  # fmt: skip
@@ -363,7 +380,9 @@ def _through(phi: maps.FeatureMap, case: Case) -> float:
     rows = phi(case.rows.clone())
     weights = ridge.solve(rows, case.targets, case.ridge)
     targets = case.one_hot(case.classes)
-    wanted = points.points(points.admissible(weights, targets, torch.zeros(len(weights), case.classes, dtype=torch.float64)))
+    wanted = points.points(
+        points.admissible(weights, targets, torch.zeros(len(weights), case.classes, dtype=torch.float64))
+    )
     reach = phi.reach(wanted)
     found = phi(phi.inverse(wanted / reach))
     return linalg.relative_error(linalg.pseudo_inverse(found).value @ (targets / reach), weights)
@@ -398,7 +417,8 @@ def _one_point(layers: list[torch.Tensor], inputs: torch.Tensor, targets: torch.
     return Claim(
         "networks", "Theorem 5.2", "a nonlinear network wider than its inputs: one point per class is not enough",
         "d < d₁ = … = d_L = p, λ_S = 0", error, missed, _verdict(error, missed) if outside > _FAR else FAILS,
-        f"distance to what the first layer can make {outside:.2g}; the best of 3 searches misses W by {missed:.2g}; m ≥ p labels are exact", test,
+        f"distance to what the first layer can make {outside:.2g}; the best of 3 searches misses W by {missed:.2g}; "
+        "m ≥ p labels are exact", test,
     )  # fmt: skip
 
 
@@ -421,7 +441,9 @@ def _deep_linear(
     printed = deep.printed_condition(layers, weights, "all layers")
     other = deep.printed_condition(layers, weights, "layers after the first")
     more = torch.eye(c, dtype=torch.float64).repeat(2, 1)[: c + 1]
-    made = deep.printed_construction(layers, weights, more, case.normal(c + 1, p, purpose="printed"), "layers after the first")
+    made = deep.printed_construction(
+        layers, weights, more, case.normal(c + 1, p, purpose="printed"), "layers after the first"
+    )
     wrong = linalg.relative_error(linalg.pseudo_inverse(made @ matrix).value @ more, weights)
     vacuous = printed.deficit == p - d and other.holds and wrong > _FAR
     yield Claim(
@@ -432,13 +454,16 @@ def _deep_linear(
     )  # fmt: skip
     left = deep.out_of_reach(layers, arbitrary)
     count = p + 2
-    built = deep.deep_linear_inputs(layers, arbitrary, case.normal(count, c, purpose="targets"), case.normal(d, count, purpose="z"))
+    built = deep.deep_linear_inputs(
+        layers, arbitrary, case.normal(count, c, purpose="targets"), case.normal(d, count, purpose="z")
+    )
     reached = linalg.relative_error(
         linalg.pseudo_inverse(built @ matrix).value @ case.normal(count, c, purpose="targets"), arbitrary
     )
     yield Claim(
         "networks", "beyond the paper", "a deep linear network: no number of points gives back a W outside range ∏W⁽ˡ⁾",
-        "the part of W outside is always left, and no more", abs(reached / left - 1), left, _verdict(abs(reached / left - 1), left),
+        "the part of W outside is always left, and no more", abs(reached / left - 1), left,
+        _verdict(abs(reached / left - 1), left),
         f"{left:.2g} of an arbitrary W is left by {count} points", test,
     )  # fmt: skip
 
@@ -452,7 +477,9 @@ def _extra_layer(case: Case) -> Claim:
         layer = trainable_layer.given_layer(found, case.ridge, scale)
         errors.append(case.error(layer @ ridge.solve(found @ layer, targets, case.ridge)))
     penalty = 0.5 * trainable_layer.penalty_limit(case.weights, targets)
-    both = trainable_layer.trained_points(case.weights, targets, case.normal(count, len(case.weights), purpose="D.1"), penalty)
+    both = trainable_layer.trained_points(
+        case.weights, targets, case.normal(count, len(case.weights), purpose="D.1"), penalty
+    )
     # W is a minimum of |F B - Y|^2 + 2 mu |B|_*: the gradient of the first term is -2 mu U V^T on W's own spaces.
     left, _, right = torch.linalg.svd(case.weights, full_matrices=False)
     slope = both.T @ (both @ case.weights - targets)
@@ -506,7 +533,7 @@ def _privacy() -> Iterator[Claim]:
         "privacy", "Theorem 6.2", "σ ≥ 2 √ln(1.25/δ) B ‖[Y_S⁺]ᵢ Y‖ / (σ₀² ε ‖[I − Y_S⁺Y_S]ᵢ‖) makes each row (ε, δ)-private",
         "λ = 0, ‖xᵢ‖ ≤ B, σ_min > σ₀, m > c, Y_S unknown", math.nan, over,
         CORRECTED if kept and over > _FAR else FAILS,
-        f"ε = {promised} promised, on data made to come near the bound: as printed {found['printed', 'remove']:.3f} for one removed, but "
-        f"{found['printed', 'replace']:.3f} for one replaced; derived constant {found['derived', 'replace']:.3f}. "
+        f"ε = {promised} promised, on data made to come near the bound: as printed {found['printed', 'remove']:.3f} for one "
+        f"removed, but {found['printed', 'replace']:.3f} for one replaced; derived constant {found['derived', 'replace']:.3f}. "
         "It speaks of single rows of D: X_S with Y_S gives W away whatever the noise", test,
     )  # fmt: skip

@@ -3,10 +3,12 @@
 Nguyen, Chen, Lee (2021). Defaults are the comparison of Chen, Huang, Weng (2024), section 7.2 and code: the kernel of a random
 feature map phi, Adam, labels solved for the whole training set at every step. For examples as rows, F_S = phi(X_S) (m, p):
 
-    K = F_S F_S^T + lambda_S I,   W_S = F_S^T K^-1 Y_S,   minimise |F_b W_S - Y_b|^2 / (b c) over X_S for batches b of real examples
+    K = F_S F_S^T + lambda_S I,   W_S = F_S^T K^-1 Y_S,   minimise |F_b W_S - Y_b|^2 / (b c) over X_S for batches b of real
+    examples
 
-Labels that fit all n real examples best are Y_S = A^+ Y with A = F F_S^T K^-1 (n, m). They need no column per example: with the moments
-G = F^T F and C = F^T Y, Y_S = K a with (F_S G F_S^T) a = F_S C. So a step costs m p^2 instead of m n p, whatever n is.
+Labels that fit all n real examples best are Y_S = A^+ Y with A = F F_S^T K^-1 (n, m). They need no column per example: with
+the moments G = F^T F and C = F^T Y, Y_S = K a with (F_S G F_S^T) a = F_S C. So a step costs m p^2 instead of m n p, whatever
+n is.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Params:
     full_steps: Annotated[int, Field(ge=1, description="of the published setting: what `steps` is a part of")] = 30_000
     learning_rate: Annotated[float, Field(gt=0, description="of Adam; Chen et al.: 0.01")] = 0.01
     batch: Annotated[int, Field(ge=1, description="real examples a step; Chen et al.: 5000")] = 5000
-    ridge_S: Annotated[
+    ridge_S: Annotated[  # noqa: N815  the paper's lambda_S
         float, Field(gt=0, description="lambda_S over the mean diagonal entry of F_S F_S^T; Chen et al.: 1e-6")
     ] = 1e-6
 
@@ -57,7 +59,7 @@ class Problem:
 
     gram: torch.Tensor
     cross: torch.Tensor
-    ridge_S: float
+    ridge_S: float  # noqa: N815
 
     @functools.cached_property
     def least_squares(self) -> torch.Tensor:

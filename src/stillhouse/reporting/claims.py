@@ -16,7 +16,7 @@ VERDICTS = ("holds", "holds with correction", "vacuous", "FAILS")
 def table(rows: pd.DataFrame) -> Table:
     """One line per claim of one data set and seed; the worst numbers where there are several."""
     columns = [
-        Column("claim", words=True), Column("statement", words=True), Column("condition", words=True),
+        Column("claim", words=True), Column("statement, and its condition", words=True),
         Column("error", "measured"), Column("must miss", "measured"), Column("verdict", words=True),
         Column("finding", words=True), Column("test", words=True),
     ]  # fmt: skip
@@ -26,14 +26,14 @@ def table(rows: pd.DataFrame) -> Table:
 
 def _worst(group: pd.DataFrame) -> Mapping[Any, Any]:
     """Of several data sets and seeds: the worst verdict, the largest error, the smallest miss."""
-    last = group.loc[group["verdict"].map(VERDICTS.index).idxmax()]
+    last = group.iloc[int(group["verdict"].map(VERDICTS.index).argmax())]
     return {**last.to_dict(), "error": group["error"].max(), "miss": group["miss"].min()}
 
 
 def _line(row: Mapping[Any, Any]) -> Line:
     finding = "" if pd.isna(row["finding"]) else str(row["finding"])
     entries = [
-        Entry(str(row["claim"]), recipe=str(row["recipe"])), Entry(str(row["statement"])), Entry(str(row["condition"])),
+        Entry(str(row["claim"]), recipe=str(row["recipe"])), Entry(str(row["statement"]), str(row["condition"])),
         _number(row["error"]), _number(row["miss"]), Entry(str(row["verdict"])), Entry(finding),
         Entry(str(row["test"]).rpartition("/")[2], link=str(row["test"])),
     ]  # fmt: skip
@@ -53,8 +53,10 @@ def findings(rows: pd.DataFrame) -> list[str]:
     counted = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if name in verdicts)
     return [
         f"{len(rows.drop_duplicates(['claim', 'statement']))} statements: {counted}.",
-        "Error: the largest relative distance of the weights that are learned from the points to those wanted, in float64, where the "
-        "statement should hold; exact is below 1e-8. Must miss: the smallest such distance where the statement says that it cannot "
+        "Error: the largest relative distance of the weights that are learned from the points to those wanted, in "
+        "float64, where the "
+        "statement should hold; exact is below 1e-8. Must miss: the smallest such distance where the statement says "
+        "that it cannot "
         "hold. Verdicts follow from these numbers. 'Holds with correction': the condition or the constant is not as printed, the "
         "finding says what is right. 'Vacuous': the condition as printed cannot be met.",
     ]

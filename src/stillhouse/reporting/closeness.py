@@ -58,8 +58,10 @@ def _number(value: float) -> Entry:
 def findings(found: pd.DataFrame) -> list[str]:
     """What the certificates say, in sentences computed from them."""
     said = [
-        "Distance to start: |X_S − X̂_S| / |X̂_S| between the exact images and the real images they start at, in the space the model sees. "
-        "Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual stands beside, relative to "
+        "Distance to start: |X_S − X̂_S| / |X̂_S| between the exact images and the real images they start at, in the "
+        "space the model sees. "
+        "Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual stands beside, "
+        "relative to "
         "the pseudo-inverse of the start. A start at noise has no images to be close to."
     ]
     near = found.dropna(subset=["distance_to_start"])

@@ -60,8 +60,7 @@ def accuracy(layout: Layout, tidy: pd.DataFrame) -> Figure:
             panels[i, 0].set_ylabel("test accuracy, %")
         for axis in panels[-1]:
             axis.set_xlabel("images per class")
-        entries = {label: line for line, label in zip(*panels[0, 0].get_legend_handles_labels(), strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, frameon=False)
+        _legend(figure, panels)
     return figure
 
 
@@ -102,7 +101,9 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
             axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
             for size, colour in zip(sorted(here["per_class"].unique()), _COLOURS, strict=False):
                 for _, line in here[here["per_class"] == size].groupby("seed"):
-                    axis.plot(line["seconds"], line["validation_accuracy"], color=colour, label=f"KIP, {size} per class")
+                    axis.plot(
+                        line["seconds"], line["validation_accuracy"], color=colour, label=f"KIP, {size} per class"
+                    )
                 exact = found[(found["dataset"] == dataset) & (found["per_class"] == size)]["exact"].mean()
                 axis.plot(exact, level, "D", color=colour, markersize=5, label=f"exact, {size} per class")
             axis.set_title(dataset, fontsize=9, loc="left")
@@ -114,7 +115,9 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
 
 
 def privacy(layout: Layout, found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Test accuracy (left) and the area under the attack's curve (right) against epsilon, a line a mechanism, a row a data set."""
+    """Test accuracy (left) and the area under the attack's curve (right) against epsilon, a line a mechanism, a row a
+    data set.
+    """
     datasets = list(dict.fromkeys(found["dataset"]))
     with plt.rc_context(_STYLE):
         figure, panels = plt.subplots(
@@ -141,7 +144,15 @@ def _mechanisms(axis: Any, here: pd.DataFrame, names: Mapping[str, str], value: 
         line = here[here["mechanism"] == name].sort_values("epsilon")
         bars = None if spread is None else line[spread].fillna(0)
         axis.errorbar(
-            line["epsilon"], line[value], bars, color=colour, marker="o", markersize=4, linewidth=1.2, capsize=2, label=names[name]
+            line["epsilon"],
+            line[value],
+            bars,
+            color=colour,
+            marker="o",
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
+            label=names[name],
         )
 
 
@@ -150,16 +161,34 @@ def path(found: pd.DataFrame) -> Figure:
     datasets = list(dict.fromkeys(found["dataset"]))
     with plt.rc_context(_STYLE):
         figure, panels = plt.subplots(
-            2, len(datasets), figsize=(3.4 * len(datasets) + 0.4, 4.4), squeeze=False, sharex="col", layout="constrained"
+            2,
+            len(datasets),
+            figsize=(3.4 * len(datasets) + 0.4, 4.4),
+            squeeze=False,
+            sharex="col",
+            layout="constrained",
         )
         for (above, below), dataset in zip(panels.T, datasets, strict=True):
             here = found[found["dataset"] == dataset].sort_values("ridge")
             above.plot(here["ridge"], here["teacher_accuracy"], color="#555555", label="teacher of that ridge")
-            above.plot(here["ridge"], here["exact_accuracy"], "o", color=_COLOURS[0], markersize=4, label="exact set, one image per class")
+            above.plot(
+                here["ridge"],
+                here["exact_accuracy"],
+                "o",
+                color=_COLOURS[0],
+                markersize=4,
+                label="exact set, one image per class",
+            )
             above.set_title(dataset, fontsize=9, loc="left")
             below.plot(here["ridge"], here["exact_weight_error"], "o-", color=_COLOURS[0], markersize=4, linewidth=1)
             below.plot(
-                here["ridge"], here["path_range_error"], "s-", color=_COLOURS[1], markersize=4, linewidth=1, label="one set for all ridges"
+                here["ridge"],
+                here["path_range_error"],
+                "s-",
+                color=_COLOURS[1],
+                markersize=4,
+                linewidth=1,
+                label="one set for all ridges",
             )
             below.set_xscale("log")
             below.set_yscale("log")
@@ -175,7 +204,11 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
     columns = max(len(images) for images in rows.values())
     with plt.rc_context(_STYLE):
         figure, panels = plt.subplots(
-            len(rows), columns, figsize=(0.72 * columns + 1.9, 0.78 * len(rows) + 0.2), squeeze=False, layout="constrained"
+            len(rows),
+            columns,
+            figsize=(0.72 * columns + 1.9, 0.78 * len(rows) + 0.2),
+            squeeze=False,
+            layout="constrained",
         )
         for line, (label, images) in zip(panels, rows.items(), strict=True):
             for axis, image in zip(line, np.moveaxis(images, 1, -1), strict=True):
@@ -185,12 +218,14 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
 
 
 def _legend(figure: Figure, panels: Any) -> None:
-    """One legend below, every label once."""
+    """One legend below, every label once, in as many columns as the figure is wide enough for."""
     drawn = [pair for axis in panels.flat for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
-    entries = {label: line for line, label in reversed(drawn)}
-    figure.legend(
-        list(entries.values())[::-1], list(entries)[::-1], loc="outside lower center", ncols=4, frameon=False
-    )
+    entries: dict[str, Any] = {}
+    for line, label in drawn:
+        entries.setdefault(label, line)
+    widest = max(map(len, entries), default=1) * 0.075 + 0.5  # inches, at this size of type
+    columns = max(1, min(len(entries), int(figure.get_figwidth() / widest)))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Figure:

@@ -24,7 +24,9 @@ def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per data set, mechanism and epsilon, means over seeds: accuracy of the whole set's release, attack figures, reconstruction."""
+    """Per data set, mechanism and epsilon, means over seeds: accuracy of the whole set's release, attack figures,
+    reconstruction.
+    """
     keys = ["dataset", "mechanism", "epsilon"]
     accuracy = part(rows, "accuracy").groupby(keys, sort=False)["accuracy"].agg(["mean", "std", "count"])
     attack = part(rows, "membership").groupby(keys, sort=False)
@@ -32,7 +34,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     built = part(rows, "reconstruction")
     built["right"] = built["class"] == built["class_found"]
     records = built.groupby(keys, sort=False).agg(
-        error=("relative_error", "median"), right=("right", "sum"), records=("right", "size"), recipe=("recipe", "first")
+        error=("relative_error", "median"),
+        right=("right", "sum"),
+        records=("right", "size"),
+        recipe=("recipe", "first"),
     )
     return accuracy.join(members).join(records).reset_index()
 
@@ -51,12 +56,14 @@ def attacks_table(found: pd.DataFrame) -> Table:
 
 def _attack(row: Mapping[Any, Any]) -> Line:
     spread = f"± {row['std']:.2f}" if row["count"] > 1 else ""
+    bounded = row["mechanism"] == "statistics"
     entries = [
         Entry(NAMES[row["mechanism"]]),
         Entry(_epsilon(row["epsilon"])),
         Entry(f"{row['mean']:.2f}", spread, recipe=row["recipe"], value=round(row["mean"], 2)),
-        Entry(f"{row['auc']:.3f}"), Entry(f"{row['auc_at_most']:.3f}"),
-        Entry(f"{100 * row['tpr_at_1_percent_fpr']:.1f} %"), Entry(f"{100 * row['tpr_at_most']:.1f} %"),
+        Entry(f"{row['auc']:.3f}"), Entry(f"{row['auc_at_most']:.3f}") if bounded else Entry(),
+        Entry(f"{100 * row['tpr_at_1_percent_fpr']:.1f} %"),
+        Entry(f"{100 * row['tpr_at_most']:.1f} %") if bounded else Entry(),
         Entry(f"{row['error']:.1e}" if row["error"] < 0.01 else f"{row['error']:.2f}"),
         Entry(f"{row['right']} of {row['records']}"),
     ]  # fmt: skip
@@ -67,7 +74,8 @@ def _attack(row: Mapping[Any, Any]) -> Line:
 def promises_table(rows: pd.DataFrame) -> Table:
     """One row of D: the epsilon that is promised and the one that the worst records found really have."""
     columns = [
-        Column("adjacency", words=True), Column("constant", words=True), Column("promised ε"), Column("measured ε"), Column("kept", words=True),
+        Column("adjacency", words=True), Column("constant", words=True), Column("promised ε"), Column("measured ε"),
+        Column("kept", words=True),
     ]  # fmt: skip
     keys = ["data", "adjacency", "constant", "epsilon"]
     worst = part(rows, "row guarantee").groupby(keys, sort=False)["measured_epsilon"].max().reset_index()
@@ -90,12 +98,15 @@ def composition_table(rows: pd.DataFrame) -> Table:
     found = part(rows, "composition")
     found = found[found["seed"] == found["seed"].min()]
     promised = sorted(found["promised_epsilon"].unique())
-    columns = [Column("rows released together", words=True), *(Column(f"{each:g}", "ε of one row alone") for each in promised)]
+    columns = [
+        Column("rows released together", words=True),
+        *(Column(f"{each:g}", "ε of one row alone") for each in promised),
+    ]
     lines = [
         Line(
             str(dataset),
             [
-                Entry(f"{count} of {group['of'].iloc[0]}"),
+                Entry(f"{count:.0f} of {group['of'].iloc[0]:.0f}"),
                 *(Entry(_epsilon(group[group["promised_epsilon"] == each]["epsilon"].iloc[0])) for each in promised),
             ],
         )
@@ -113,29 +124,37 @@ def findings(layout: Layout, rows: pd.DataFrame, found: pd.DataFrame) -> list[st
     rowwise, exact = found[found["mechanism"] == "rows"], found[found["mechanism"] == "exact"]
     joint = found[found["mechanism"] == "statistics"].sort_values("epsilon")
     said = [
-        f"Noise on D is no protection once the labels are known: it lies where Y_S does not look, so least squares gives W back exactly, "
-        f"accuracy and attacks are those without noise at every ε (AUC {rowwise['auc'].min():.3f} to {rowwise['auc'].max():.3f}, without noise "
-        f"{exact['auc'].mean():.3f}), and whoever knows all records but one rebuilds that one (median error up to {rowwise['error'].max():.0e}, "
-        f"class right {rowwise['right'].sum()} of {rowwise['records'].sum()} times). Theorem 6.2 speaks of single rows of D, for an "
+        "Noise on D is no protection once the labels are known: it lies where Y_S does not look, so least squares "
+        "gives W back exactly, "
+        f"accuracy and attacks are those without noise at every ε (AUC {rowwise['auc'].min():.3f} to "
+        f"{rowwise['auc'].max():.3f}, without noise "
+        f"{exact['auc'].mean():.3f}), and whoever knows all records but one rebuilds that one (median error up to "
+        f"{rowwise['error'].max():.0e}, "
+        f"class right {rowwise['right'].sum()} of {rowwise['records'].sum()} times). Theorem 6.2 speaks of single rows "
+        "of D, for an "
         "adversary who does not know Y_S; with one image per class (m = c) it says nothing, and the method refuses.",
     ]
     if len(joint):
         ends = joint.groupby("epsilon", sort=True)["mean"].mean()
         said.append(
-            f"Noise on the sums FᵀF and FᵀY is private for everything that is made of them, any number of images, with their labels: test accuracy "
-            f"{ends.iloc[0]:.1f} % at ε = {ends.index[0]:g} to {ends.iloc[-1]:.1f} % at ε = {ends.index[-1]:g}, and reconstruction fails (median "
+            "Noise on the sums FᵀF and FᵀY is private for everything that is made of them, any number of images, with "
+            "their labels: test accuracy "
+            f"{ends.iloc[0]:.1f} % at ε = {ends.index[0]:g} to {ends.iloc[-1]:.1f} % at ε = {ends.index[-1]:g}, and "
+            "reconstruction fails (median "
             f"error {joint['error'].min():.2f} or more). This mechanism is not the paper's."
         )
     promises = part(rows, "row guarantee")
     broken = promises[promises["measured_epsilon"] > promises["epsilon"] * (1 + 1e-9)]
     if len(broken):
-        worst = broken.loc[(broken["measured_epsilon"] / broken["epsilon"]).idxmax()]
+        worst = broken.iloc[int((broken["measured_epsilon"] / broken["epsilon"]).argmax())]
         said.append(
-            f"The printed constant promises ε = {worst['epsilon']:g} where the true one is {worst['measured_epsilon']:.3f} ({worst['data']}, "
+            f"The printed constant promises ε = {worst['epsilon']:g} where the true one is "
+            f"{worst['measured_epsilon']:.3f} ({worst['data']}, "
             f"{worst['adjacency']} one); the derived constants keep every promise measured here."
         )
     said.append(
-        "An attack that fails proves nothing; the guarantee is the theorem's, for the assumptions that docs/theory/privacy.md names. Noise in "
+        "An attack that fails proves nothing; the guarantee is the theorem's, for the assumptions that "
+        "docs/theory/privacy.md names. Noise in "
         "these files comes from a seed that they tell, so that they can be made again: none of them is a private release."
     )
     return said

@@ -1,6 +1,7 @@
 """What training costs beside a closed form: seconds to a given accuracy and for the whole published budget.
 
-Chen, Huang, Weng (2024), Table 4. A run that keeps a record of its progress (`Run.record`) has it in the cost file beside its set.
+Chen, Huang, Weng (2024), Table 4. A run that keeps a record of its progress (`Run.record`) has it in the cost file beside
+its set.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ def _line(row: Mapping[Any, Any], theirs: Any) -> Line:
 
     about = "≈ " if row["extrapolated"] else ""
     reached = Entry(f"> {row['run']:.0f}") if pd.isna(row["reached"]) else Entry(f"{row['reached']:.0f}")
-    ratio = Entry(f"> {row['run'] / row['exact']:.1f}×") if pd.isna(row["reached"]) else _times(row["reached"] / row["exact"])
+    ratio = (
+        Entry(f"> {row['run'] / row['exact']:.1f}×")
+        if pd.isna(row["reached"])
+        else _times(row["reached"] / row["exact"])
+    )
     entries = [
         Entry(str(row["per_class"])),
         Entry(f"{row['step']:.3f}", value=round(row["step"], 4)),
@@ -109,19 +114,24 @@ def findings(found: pd.DataFrame) -> list[str]:
     """What the costs say, in sentences computed from them."""
     run = found[~found["extrapolated"].astype(bool)]
     said = [
-        f"KIP's labels are solved on all training images at every step, as the paper does, and its images train with the same feature "
-        f"map. A record within {MARGIN} points of the teacher on the teacher's validation images counts as having reached it; '>' means "
+        "KIP's labels are solved on all training images at every step, as the paper does, and its images train with "
+        "the same feature "
+        f"map. A record within {MARGIN} points of the teacher on the teacher's validation images counts as having "
+        "reached it; '>' means "
         "that no record of the run did. ≈: extrapolated from the seconds a step to the published 30 000 steps."
     ]
     if len(run):
         ratios = run["full"] / run["exact"]
         said.append(
-            f"Over the {len(run)} cells whose full budget was run here, KIP took {ratios.min():.1f} to {ratios.max():.1f} times as long as "
-            "the exact set with its teacher. Our KIP step avoids most of the published step's work (docs/theory/kip.md), so these "
+            f"Over the {len(run)} cells whose full budget was run here, KIP took {ratios.min():.1f} to "
+            f"{ratios.max():.1f} times as long as "
+            "the exact set with its teacher. Our KIP step avoids most of the published step's work "
+            "(docs/theory/kip.md), so these "
             "ratios are smaller than the paper's by design."
         )
     said.append(
-        "The paper's largest ratio, 15840, divides by an estimate: that run of KIP (CIFAR-100, 50 per class, about 396 000 s) was never "
+        "The paper's largest ratio, 15840, divides by an estimate: that run of KIP (CIFAR-100, 50 per class, about 396 "
+        "000 s) was never "
         "made. Its largest measured ratio is 466.1 (CIFAR-100, 10 per class)."
     )
     return said

@@ -1,7 +1,7 @@
 """Tables: what stands in them, once, and how they read in Markdown, in LaTeX and on the page.
 
-`Table` is any table of the report. `scores` makes the one that most studies have: lines are data set, images per class and what was
-trained on; columns are models, ours beside the paper's.
+`Table` is any table of the report. `scores` makes the one that most studies have: lines are data set, images per class and
+what was trained on; columns are models, ours beside the paper's.
 """
 
 from __future__ import annotations
@@ -189,7 +189,11 @@ def latex(table: Table, caption: str) -> str:
     style = shown.style.hide(axis="index")
     text = str(
         style.to_latex(
-            hrules=True, column_format=columns, multicol_align="c", caption=_escaped(caption), position_float="centering"
+            hrules=True,
+            column_format=columns,
+            multicol_align="c",
+            caption=_escaped(caption),
+            position_float="centering",
         )
     )
     if spans:

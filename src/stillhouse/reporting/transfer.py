@@ -22,9 +22,10 @@ def findings(layout: Layout, tidy: pd.DataFrame) -> list[str]:
     made = gains(tidy)
     said = []
     for model, cells in made.groupby("model", sort=False):
-        best, worst = cells.loc[cells["gain"].idxmax()], cells.loc[cells["gain"].idxmin()]
+        best, worst = (cells.iloc[int(place)] for place in (cells["gain"].argmax(), cells["gain"].argmin()))
         said.append(
-            f"{layout.labels[str(model)]}: {int((cells['gain'] > 0).sum())} of {len(cells)} distilled sets beat as many random real "
+            f"{layout.labels[str(model)]}: {int((cells['gain'] > 0).sum())} of {len(cells)} distilled sets beat as many "
+            "random real "
             f"images. Best {_cell(layout, best)}; worst {_cell(layout, worst)}."
         )
     return said

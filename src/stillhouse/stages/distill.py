@@ -26,10 +26,11 @@ class Wanted:
 def distill(
     data: Path, experiment: str, method: dict[str, Any], wanted: list[Wanted], run: Run, code: str, threads: int,
     unfinished: Path,
+    keep_every: float,
 ) -> None:  # fmt: skip
     """Make the sets `wanted` with `method` (settings with `kind`), write each with its cost.
 
-    Methods that keep their state do so in a folder of `unfinished`, and go on from there.
+    Methods that keep their state do so in a folder of `unfinished`, every so many seconds, and go on from there.
     """
     module = plugins.load("methods", str(method["kind"]))
     params = settings.parse_plugin("methods", method, experiment)
@@ -47,7 +48,7 @@ def distill(
     }
     for each in run.progress(wanted, len(wanted), f"{experiment} on {real.name}"):
         recipe = {**shared, "per_class": each.per_class, "seed": each.seed}
-        store = Store(unfinished / recipe_id(recipe))
+        store = Store(unfinished / recipe_id(recipe), keep_every)
         seeded = dataclasses.replace(run, seed=each.seed, store=store)
         with outputs.cost(each.out, device, threads, store):
             distilled: DistilledSet = module.distill(real, each.per_class, params, seeded)

@@ -13,13 +13,11 @@ import torch
 from stillhouse import artifact
 from stillhouse.run import State
 
-_INTERVAL = 60.0  # seconds between two states: writing one must not be felt
-
 
 class Store:
     """State and record of one computation, in a folder of its own."""
 
-    def __init__(self, folder: Path, interval: float = _INTERVAL) -> None:
+    def __init__(self, folder: Path, interval: float = 60.0) -> None:
         """Take up what is in `folder`, if anything; keep a state every `interval` seconds."""
         self.folder, self._interval = folder, interval
         folder.mkdir(parents=True, exist_ok=True)

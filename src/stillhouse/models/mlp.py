@@ -1,0 +1,66 @@
+"""A fully connected network whose every layer is trained: the FCNN of Chen, Huang, Weng (2024) beyond its random features.
+
+    f(x) = W s(... s(x A_1) ... A_L),   s the LeakyReLU
+
+The paper draws A and fits W alone (models/ridge with features random_network); here all of them are learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from stillhouse import settings
+from stillhouse.data import whitening
+from stillhouse.data.whitening import Pixels
+from stillhouse.models import training
+from stillhouse.models.training import Training
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet
+from stillhouse.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Params:
+    """Settings. Defaults: the shape of the network in Chen et al. (2024), section 7."""
+
+    depth: Annotated[int, Field(ge=0, description="hidden layers, L; 0: linear")] = 1
+    width: Annotated[int, Field(ge=0, description="of the hidden layers; 0: as many as values in an image, d")] = 0
+    slope: Annotated[float, Field(gt=0, le=1, description="of the LeakyReLU for negative values")] = 0.1
+    bias: Annotated[bool, Field(description="whether layers have one; the paper's have none")] = False
+    space: whitening.SpaceSettings = field(default_factory=Pixels)
+    training: Annotated[Training, Field(description="how it is trained")] = field(default_factory=Training)
+
+
+def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """The network, without values."""
+    widths = [torch.Size(shape).numel()]
+    widths += [params.width or widths[0]] * params.depth
+    layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+    with torch.device("meta"):
+        for i in range(params.depth):
+            layers.append((f"hidden{i + 1}", nn.Linear(widths[i], widths[i + 1], params.bias)))
+            layers.append((f"activation{i + 1}", nn.LeakyReLU(params.slope, inplace=True)))
+        layers.append(("classifier", nn.Linear(widths[-1], classes, params.bias)))
+    return training.blank(layers)
+
+
+def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
+    """Train on the whole real set."""
+    return training.fit_real(build(params, real.shape, real.n_classes), real, params, run)
+
+
+def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
+    """Train on a distilled set."""
+    return training.fit_distilled(build(params, real.shape, real.n_classes), distilled, real, params, run)
+
+
+def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from pixels (b, *shape) to scores (b, c), on `device`."""
+    params = settings.parse(Params, teacher.model, "model")
+    return training.predictor(build(params, *training.shape(teacher)), teacher, params.training, device)

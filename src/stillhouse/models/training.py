@@ -1,0 +1,287 @@
+"""Training by gradient descent: the one loop that every trained network uses, on a real and on a distilled set.
+
+A network is an `nn.Sequential` whose last layer is the linear classifier; the model's file builds it, this file does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from stillhouse import linalg, settings, spaces
+from stillhouse.data import whitening
+from stillhouse.errors import NumericalError, UserError
+from stillhouse.run import Run
+from stillhouse.sets import DistilledSet, RealSet, pixels
+from stillhouse.spaces import Space
+from stillhouse.teacher import Teacher
+
+# How far the targets of one example may sum from 1 and still be probabilities.
+_PROBABILITY = 1e-3
+# What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
+_NOT_FOR_NETWORKS = {"ridge"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of training. DC and DSA train with sgd, learning rate 0.01, schedule step and loss cross_entropy."""
+
+    epochs: Annotated[int, Field(ge=1, description="passes over a distilled set; DC and DSA: 300")] = 300
+    epochs_real: Annotated[int, Field(ge=1, description="passes over the whole real set")] = 10
+    batch: Annotated[int, Field(ge=1, description="examples a step; a smaller set is one batch")] = 256
+    optimiser: Annotated[Literal["sgd", "adam"], Field(description="how a gradient becomes a step")] = "adam"
+    learning_rate: Annotated[float, Field(gt=0, description="at the start")] = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1, description="of sgd")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="times the weights is added to the gradient")] = 5e-4
+    schedule: Annotated[
+        Literal["constant", "step", "cosine"],
+        Field(description="of the learning rate; step: a tenth after half of the steps (DC); cosine: down to 0"),
+    ] = "constant"
+    loss: Annotated[
+        Literal["mse", "cross_entropy"],
+        Field(
+            description="mse: half the squared distance to the targets; cross_entropy: for targets that are probabilities"
+        ),
+    ] = "mse"
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="of the products before the last layer; weights and the last layer stay in float32"),
+    ] = "float32"
+
+
+class Settings(Protocol):
+    """What a trained network's settings have besides its own."""
+
+    @property
+    def space(self) -> Any:
+        """What it sees of an image."""
+
+    @property
+    def training(self) -> Training:
+        """How it is trained."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What to train on: `pick` gives inputs (b, *shape) and targets (b, c), float32, at positions (b,) below `count`."""
+
+    count: int
+    pick: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def fit_real(network: nn.Sequential, real: RealSet, params: Settings, run: Run, at_once: int | None = None) -> Teacher:
+    """Train on the whole training split onto one-hot targets; images are read and moved into the space batch by batch."""
+    space = whitening.fit(params.space, real)
+
+    def pick(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images = pixels(real.train.inputs[index]).to(run.device)
+        targets = linalg.one_hot(real.train.targets[index], real.n_classes)
+        return space.forward(images), targets.to(images)
+
+    return _fit(
+        network, Examples(len(real.train), pick), params.training.epochs_real, space, real, params, run, at_once
+    )
+
+
+def fit_distilled(
+    network: nn.Sequential,
+    distilled: DistilledSet,
+    real: RealSet,
+    params: Settings,
+    run: Run,
+    at_once: int | None = None,
+) -> Teacher:
+    """Train on a distilled set onto its own targets. Raises UserError where the set asks for what this loop does not do."""
+    unknown = sorted(set(distilled.schedule) - _NOT_FOR_NETWORKS)
+    if unknown:
+        raise UserError(
+            f"{distilled.name}: its schedule asks for {', '.join(unknown)}, which models/{settings.kind_of(params)} does not "
+            "do. Score it by the model it was made for."
+        )
+    space = whitening.fit(params.space, real)
+    inputs = distilled.inputs_in(space).to(run.device, torch.float32)
+    targets = distilled.targets.to(inputs)
+    if params.training.loss == "cross_entropy":
+        _check_probabilities(targets, distilled.name)
+    examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
+    return _fit(network, examples, params.training.epochs, space, real, params, run, at_once)
+
+
+def predictor(
+    network: nn.Sequential, teacher: Teacher, training: Training, device: torch.device, at_once: int | None = None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from pixels (b, *shape) to scores (b, c), float32, of the trained `network`, on `device`."""
+    space = spaces.from_settings(teacher.space)
+    network.load_state_dict({name: weight.to(device) for name, weight in teacher.weights.items()}, assign=True)
+    network.eval()
+
+    @torch.inference_mode()
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        parts = torch.split(space.forward(images), at_once or len(images))
+        return torch.cat([scores(network, part, training.precision) for part in parts])
+
+    return predict
+
+
+def shape(teacher: Teacher) -> tuple[tuple[int, ...], int]:
+    """What a network was built for: the shape of an image and the number of classes."""
+    return tuple(teacher.notes["shape"]), int(teacher.notes["classes"])
+
+
+def blank(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
+    """The layers in order, by name. Build them in a `torch.device("meta")` block: no shared generator is drawn from."""
+    network = nn.Sequential()
+    for name, layer in layers:
+        network.add_module(name, layer)
+    return network
+
+
+def initialise(network: nn.Sequential, rng: torch.Generator, device: torch.device) -> None:
+    """PyTorch's default initial weights, drawn from `rng` on the CPU, so that they are the same for every device.
+
+    Linear and convolutional layers: weights and biases uniform in +-1/sqrt(fan in) (Kaiming-uniform with a = sqrt(5)), layer
+    by layer; normalisation layers: weight 1, bias 0.
+    """
+    network.to_empty(device="cpu")
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            bound = layer.weight[0].numel() ** -0.5
+            nn.init.uniform_(layer.weight, -bound, bound, generator=rng)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound, generator=rng)
+        elif isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
+            layer.reset_parameters()
+    network.to(device)
+
+
+def train(
+    network: nn.Sequential, examples: Examples, training: Training, epochs: int, run: Run, at_once: int | None = None
+) -> dict[str, Any]:
+    """Train in place; returns the number of steps and the mean loss of the first and of the last epoch.
+
+    Every epoch draws a new order. `at_once` is how many examples go through the network together on a CPU: the gradient of a
+    batch is the sum of its parts', whose activations fit the cache. Raises NumericalError, naming the step, for a loss that
+    is NaN or infinite.
+    """
+    per_epoch = -(-examples.count // training.batch)
+    steps = epochs * per_epoch
+    optimiser = _optimiser(network, training)
+    losses = []
+    network.train()
+    order = _batches(examples.count, training.batch, epochs, run.generator("batches"))
+    for step, index in enumerate(run.progress(order, steps, "training"), start=1):
+        for group in optimiser.param_groups:
+            group["lr"] = training.learning_rate * rate(training.schedule, (step - 1) / steps)
+        losses.append(_backward(network, examples, index, training, at_once))
+        if not math.isfinite(losses[-1]):
+            raise NumericalError(
+                f"training: the loss is {losses[-1]} at step {step} of {steps} (before: {losses[-11:-1]}); "
+                f"{training.optimiser} with learning rate {training.learning_rate:g} is too much for these examples"
+            )
+        optimiser.step()
+    network.eval()
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise NumericalError(f"training: weights are NaN or infinite after step {steps} of {steps}")
+    first, last = (sum(part) / per_epoch for part in (losses[:per_epoch], losses[-per_epoch:]))
+    if last > first:
+        run.log.warning("training: the loss grew from %.3g to %.3g; the learning rate is too large", first, last)
+    return {"steps": steps, "loss_first": first, "loss_last": last}
+
+
+def rate(schedule: str, done: float) -> float:
+    """The factor of the learning rate when a fraction `done` of the steps is done."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return 0.1 if schedule == "step" and done >= 0.5 else 1.0
+
+
+def scores(network: nn.Sequential, inputs: torch.Tensor, precision: str) -> torch.Tensor:
+    """(b, *shape) inputs -> (b, c), float32: in bfloat16 the classes of many images would tie."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        for layer in list(network)[:-1]:
+            inputs = layer(inputs)
+    found: torch.Tensor = network[-1](inputs.to(torch.float32))
+    return found
+
+
+def loss(kind: str, predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum over examples of the loss between scores and targets, both (b, c).
+
+    mse is half the squared distance, so that the minimum over a linear network with weight decay w is ridge regression with
+    ridge m w.
+    """
+    if kind == "mse":
+        return (predicted - targets).square().sum() / 2
+    return nn.functional.cross_entropy(predicted, targets, reduction="sum")
+
+
+def _fit(
+    network: nn.Sequential,
+    examples: Examples,
+    epochs: int,
+    space: Space,
+    real: RealSet,
+    params: Settings,
+    run: Run,
+    at_once: int | None,
+) -> Teacher:
+    initialise(network, run.generator("initial weights"), run.device)
+    notes = train(network, examples, params.training, epochs, run, at_once)
+    return Teacher(
+        model=settings.dump(params),
+        seed=run.seed,
+        weights={name: weight.detach().cpu() for name, weight in network.state_dict().items()},
+        space=space.settings(),
+        data=real.identity,
+        notes={"shape": list(real.shape), "classes": real.n_classes, "examples": examples.count, **notes},
+    )
+
+
+def _backward(
+    network: nn.Sequential, examples: Examples, index: torch.Tensor, training: Training, at_once: int | None
+) -> float:
+    """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
+    inputs, targets = examples.pick(index)
+    size = len(index) if at_once is None or inputs.device.type != "cpu" or _mixes(network) else at_once
+    for weight in network.parameters():
+        weight.grad = None
+    total = 0.0
+    for part, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
+        mean = loss(training.loss, scores(network, part, training.precision), wanted) / len(index)
+        mean.backward()  # type: ignore[no-untyped-call]
+        total += float(mean.detach())
+    return total
+
+
+def _mixes(network: nn.Sequential) -> bool:
+    """Whether an example's scores depend on the other examples of its batch during training."""
+    return any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def _batches(count: int, batch: int, epochs: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
+    for _ in range(epochs):
+        yield from torch.split(torch.randperm(count, generator=rng), batch)
+
+
+def _optimiser(network: nn.Sequential, training: Training) -> torch.optim.Optimizer:
+    weights, decay = network.parameters(), training.weight_decay
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(
+            weights, lr=training.learning_rate, momentum=training.momentum, weight_decay=decay, fused=True
+        )
+    return torch.optim.Adam(weights, lr=training.learning_rate, weight_decay=decay, fused=True)
+
+
+def _check_probabilities(targets: torch.Tensor, name: str) -> None:
+    sums = targets.sum(1)
+    if float(targets.min()) < 0 or float((sums - 1).abs().max()) > _PROBABILITY:
+        raise UserError(
+            f"{name}: its targets are no probabilities (from {float(targets.min()):.3g} to {float(targets.max()):.3g}, sums "
+            f"from {float(sums.min()):.3g} to {float(sums.max()):.3g}), which cross_entropy needs. Set training.loss: mse."
+        )
