@@ -17,7 +17,7 @@ TREES = {file: ast.parse((ROOT / file).read_text(encoding="utf-8")) for file in 
 # A part may import those above it in this list, and itself.
 LAYERS = ("theory", "data", "features", "kernels", "models", "methods")
 # What no part of the list, and nothing that it stands on, may import.
-ABOVE = {"evaluation", "reporting", "stages", "plan", "config", "explain", "cli"}
+ABOVE = {"analyses", "evaluation", "reporting", "stages", "plan", "config", "explain", "cli"}
 BASE = ("artifact", "errors", "linalg", "moments", "plugins", "provenance", "run", "sets", "settings", "teacher")
 
 
@@ -81,12 +81,17 @@ def test_what_everything_stands_on_knows_nothing_above_it(module: str) -> None:
 
 @pytest.mark.parametrize("file", [file for file in FILES if part(file) == "evaluation"])
 def test_evaluation_knows_no_method_and_no_report(file: str) -> None:
-    assert not parts_used(file) & {"methods", "reporting", "stages", "plan", "config", "cli"}
+    assert not parts_used(file) & {"methods", "analyses", "reporting", "stages", "plan", "config", "cli"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if part(file) == "analyses"])
+def test_analyses_know_methods_and_evaluation_but_not_what_runs_or_shows_them(file: str) -> None:
+    assert not parts_used(file) & {"reporting", "stages", "plan", "config", "explain", "cli"}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if part(file) == "reporting"])
 def test_reporting_computes_no_result(file: str) -> None:
-    assert not parts_used(file) & {"methods", "models", "features", "stages", "plan", "config", "cli"}
+    assert not parts_used(file) & {*LAYERS, "analyses", "stages", "plan", "config", "cli"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -160,7 +165,9 @@ def test_no_function_picks_a_device_or_a_number_of_threads(file: str) -> None:
     assert not choosing & {name(node) for node in ast.walk(TREES[file])}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if part(file) in {*LAYERS, *BASE, "evaluation", "reporting"}])
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if part(file) in {*LAYERS, *BASE, "analyses", "evaluation", "reporting"}]
+)
 def test_no_result_depends_on_the_clock(file: str) -> None:
     assert not {each.split(".")[0] for each in imports(TREES[file])} & {"time", "datetime"}
 

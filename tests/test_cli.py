@@ -1,4 +1,5 @@
 import argparse
+import contextlib
 import csv
 import json
 import subprocess
@@ -19,6 +20,8 @@ from stillhouse.teacher import Teacher
 RIDGE = json.dumps({"kind": "ridge", "features": "identity", "space": "standardised"})
 EXACT = json.dumps({"kind": "krr_exact", "model": json.loads(RIDGE)})
 RANDOM = json.dumps({"kind": "random_images"})
+KIP = json.dumps({"kind": "kip", "model": json.loads(RIDGE), "steps": 5, "batch": 16})
+PATH = json.dumps({"kind": "krr_path", "model": {**json.loads(RIDGE), "ridge": {"first": -1, "last": 1}}})
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,13 @@ def stillhouse(*arguments: object) -> None:
     cli.main([str(each) for each in arguments])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A working directory of its own: below it jobs keep their state."""
+    with contextlib.chdir(tmp_path_factory.mktemp("working")):
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run once, on digits."""
@@ -76,7 +86,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def test_all_commands_are_there() -> None:
     assert list(commands()) == [
-        "prepare", "teach", "accumulate", "merge", "distill", "evaluate", "page", "list", "explain", "show", "check", "table",
+        "prepare", "teach", "accumulate", "merge", "distill", "evaluate", "analyse", "page", "list", "explain", "show", "check",
+        "table",
     ]  # fmt: skip
 
 
@@ -117,7 +128,7 @@ def test_the_module_runs_as_the_command_does() -> None:
 # Looks
 
 
-@pytest.mark.parametrize("what", ["methods", "data", "features", "models"])
+@pytest.mark.parametrize("what", ["methods", "analyses", "data", "features", "models"])
 def test_list_names_each_with_a_summary(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     stillhouse("list", what)
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
@@ -134,11 +145,20 @@ def test_list_names_the_studies_of_a_params_file(
 
 
 @pytest.mark.parametrize(
-    "name", sorted({n for p in ("methods", "models", "features", "data") for n in plugins.available(p)})
+    "name", sorted({n for p in ("methods", "analyses", "models", "features", "data") for n in plugins.available(p)})
 )
 def test_everything_that_is_listed_can_be_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     stillhouse("explain", name)
     assert f"/{name}: " in capsys.readouterr().out
+
+
+def test_explain_of_an_analysis_has_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    stillhouse("explain", "krr_path")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("analyses/krr_path: ")
+    assert [line for line in shown if line.startswith("  model: settings, required. ")]
+    stillhouse("explain", "krr_claims")
+    assert "  examples: whole number, default 1500. " in capsys.readouterr().out
 
 
 def test_explain_shows_settings_with_defaults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +176,8 @@ def test_explain_without_a_name_tells_every_section_of_the_params_file(
     stillhouse("explain")
     shown = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert [name for name in shown if not name.startswith(" ")] == [
-        "scale", "results", "only", "shards", "studies", "protocols", "experiments", "models", "spaces", "datasets",
+        "scale", "results", "only", "shards", "studies", "protocols", "experiments", "analyses", "models", "spaces",
+        "datasets",
     ]  # fmt: skip
     assert set(yaml.safe_load((repository / "params.yaml").read_text())) <= set(shown)
 
@@ -257,6 +278,38 @@ def test_evaluate_writes_a_row_for_each_set_and_metric(made: Path) -> None:
     assert all(float(row["value"]) < 1e-8 for row in rows if row["metric"] == "weight error")
 
 
+def test_a_method_that_keeps_a_record_has_it_in_the_cost_file_and_leaves_no_state(made: Path, tmp_path: Path) -> None:
+    stillhouse(
+        "distill", made / "data", "--experiment", "kip", "--method", KIP, "--set", 1, 0, tmp_path / "set",
+        "--unfinished", tmp_path / "unfinished", "--keep-every", 0,
+    )  # fmt: skip
+    cost = json.loads((tmp_path / "set.cost.json").read_text())
+    assert [line["step"] for line in cost["record"]] == [0, 1, 2, 3, 4, 5]
+    assert list((tmp_path / "unfinished").iterdir()) == []
+
+
+def test_analyse_writes_rows_with_their_recipe_and_cost(made: Path, tmp_path: Path) -> None:
+    stillhouse(
+        "analyse",
+        made / "data",
+        tmp_path / "rows.csv",
+        "--analysis",
+        "path",
+        "--settings",
+        PATH,
+        "--seed",
+        3,
+        "--code",
+        "c0de",
+    )
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert [float(row["ridge"]) for row in rows] == pytest.approx([0.1, 10**-0.5, 1, 10**0.5, 10])
+    assert {(row["dataset"], row["analysis"], row["seed"]) for row in rows} == {("digits", "path", "3")}
+    recipe = json.loads((tmp_path / "rows.recipe.json").read_text())
+    assert (recipe["analysis"], recipe["seed"], recipe["code"]) == ("path", 3, "c0de")
+    assert (tmp_path / "rows.cost.json").exists()
+
+
 def test_the_same_command_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     stillhouse("prepare", "digits", tmp_path / "data")
     stillhouse("teach", tmp_path / "data", tmp_path / "teacher.safetensors", "--model", RIDGE, "--code", "c0de")
@@ -346,6 +399,7 @@ def test_a_damaged_file_is_one_line(made: Path, fails: Callable[..., str], tmp_p
         ["list", "studies", "--params", "missing"],
         ["teach", "missing", "out", "--model", RIDGE],
         ["distill", "missing", "--experiment", "e", "--method", RANDOM, "--set", "1", "0", "out"],
+        ["analyse", "missing", "out", "--analysis", "a", "--settings", PATH],
         ["page", "out", "--studies", "missing", "--metrics", "out"],
     ],
 )
@@ -378,6 +432,8 @@ def test_a_number_that_must_not_be_ends_with_status_3_and_leaves_no_file(
         ["distill", "data", "--experiment", "e", "--method", "{}", "--set", "1", "0", "out"],
         ["distill", "data", "--experiment", "e", "--method", RANDOM, "--set", "0", "0", "out"],
         ["teach", "data", "out", "--model", RIDGE, "--threads", "0"],
+        ["analyse", "data", "out", "--analysis", "a", "--settings", "{}"],
+        ["analyse", "data", "out", "--analysis", "a", "--settings", '{"kind": "krr_paths"}'],
     ],
 )
 def test_other_mistakes_are_one_line(

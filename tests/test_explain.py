@@ -10,7 +10,9 @@ from stillhouse.errors import UserError
 from stillhouse.evaluation.judge import Protocol
 
 PLUGINS = [
-    (package, name) for package in ("data", "features", "models", "methods") for name in plugins.available(package)
+    (package, name)
+    for package in ("data", "features", "models", "methods", "analyses")
+    for name in plugins.available(package)
 ]
 
 
@@ -65,3 +67,11 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 @pytest.mark.parametrize("space", ["pixels", "standardised", "zca"])
 def test_a_space_can_be_asked_for_by_name(space: str) -> None:
     assert next(iter(explain.explain(space))).startswith(f"space {space}: ")
+
+
+def test_an_analysis_can_be_asked_for_by_name_and_is_suggested() -> None:
+    lines = list(explain.explain("krr_path"))
+    assert lines[0].startswith("analyses/krr_path: ")
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["model"]
+    with pytest.raises(UserError, match="Did you mean 'krr_claims'?"):
+        list(explain.explain("krr_claim"))

@@ -14,6 +14,9 @@ from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
 RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
+# What a method may be given beside its defaults: a model where it needs one, and less work, as what holds here holds after any.
+NEEDED = {"model": RIDGE}
+LESS = {"steps": 3, "batch": 16}
 
 every_method = pytest.mark.parametrize("name", plugins.available("methods"))
 
@@ -24,10 +27,11 @@ def soft(name: str) -> bool:
 
 
 def defaults(name: str) -> Any:
-    """A method's default settings, with a small model where it needs one."""
-    params = plugins.load("methods", name).Params
-    needed = [f.name for f in dataclasses.fields(params) if f.default is f.default_factory is dataclasses.MISSING]
-    return settings.parse_plugin("methods", {"kind": name, **{each: {"model": RIDGE}[each] for each in needed}}, name)
+    """A method's default settings, with a small model where it needs one, and a few steps where it takes steps."""
+    fields = dataclasses.fields(plugins.load("methods", name).Params)
+    needed = {f.name: NEEDED[f.name] for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    less = {f.name: LESS[f.name] for f in fields if f.name in LESS}
+    return settings.parse_plugin("methods", {"kind": name, **needed, **less}, name)
 
 
 def distil(name: str, real: RealSet, per_class: int, run: Run) -> DistilledSet:

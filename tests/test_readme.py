@@ -114,8 +114,8 @@ def test_a_reader_who_types_make_gets_the_table_the_page_and_a_set_to_load(tree:
     done = run(first, tree)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| mnist" in done.stdout
-    assert "results/report/index.html" in done.stdout
-    assert (tree / "results/report/index.html").is_file()
+    assert "results/report/krr_recovery.html" in done.stdout
+    assert (tree / "results/report/krr_recovery.html").is_file()
     [show] = [line for line in commands("stillhouse") if " show " in line]
     shown = run(show, tree)
     assert "exact: True" in shown.stdout, shown.stderr

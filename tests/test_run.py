@@ -1,12 +1,15 @@
 import hashlib
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from stillhouse.errors import UserError
-from stillhouse.run import Run, stream
+from stillhouse.run import Run, State, stream
 from stillhouse.sets import DistilledSet
 from stillhouse.teacher import Teacher
 
@@ -87,3 +90,50 @@ def test_a_file_that_is_no_teacher_is_refused(tmp_path: Path) -> None:
     DistilledSet(torch.zeros(2, 2), torch.eye(2), ("a", "b")).save(tmp_path / "set")
     with pytest.raises(UserError, match="holds a distilled set; expected a teacher"):
         Run(teachers=(tmp_path / "set",)).find_teacher(RIDGE, 0, "f")
+
+
+class Remembering:
+    """A store that keeps all it is offered."""
+
+    def __init__(self) -> None:
+        self.folder = Path("unused")
+        self.offered: list[State] = []
+        self.recorded: list[dict[str, float]] = []
+
+    def kept(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        return None if not self.offered else (dict(self.offered[-1][0]), dict(self.offered[-1][1]))
+
+    def offer(self, state: Callable[[], State]) -> None:
+        self.offered.append(state())
+
+    def record(self, numbers: Mapping[str, float]) -> None:
+        self.recorded.append(dict(numbers))
+
+
+def test_without_a_store_a_run_starts_at_the_beginning_and_makes_no_state(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run()
+    assert run.kept() is None
+    run.offer(lambda: pytest.fail("a state was made for nobody"))
+    with caplog.at_level(logging.DEBUG, logger="stillhouse"):
+        run.record(step=3, accuracy=50.0)
+    assert caplog.messages == ["{'step': 3, 'accuracy': 50.0}"]
+
+
+def test_with_a_store_a_run_goes_on_from_what_it_was_offered() -> None:
+    store = Remembering()
+    run = Run(store=store)
+    assert run.kept() is None
+    run.offer(lambda: ({"x": torch.ones(2)}, {"step": 1}))
+    run.offer(lambda: ({"x": torch.zeros(2)}, {"step": 2}))
+    kept = run.kept()
+    assert kept is not None
+    assert torch.equal(kept[0]["x"], torch.zeros(2))
+    assert kept[1] == {"step": 2}
+
+
+def test_with_a_store_progress_is_recorded_there() -> None:
+    store = Remembering()
+    run = replace(Run(store=store), seed=5)  # as a job with several seeds does
+    run.record(step=0, accuracy=10.0)
+    run.record(step=8, accuracy=90.0)
+    assert store.recorded == [{"step": 0, "accuracy": 10.0}, {"step": 8, "accuracy": 90.0}]

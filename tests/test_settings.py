@@ -169,7 +169,7 @@ def test_dumped_settings_are_plain_json() -> None:
     dumped = settings.dump(parsed(features="random_network", size=8))
     assert dumped == {
         "name": "n",
-        "features": {"kind": "random_network", "depth": 1, "slope": 0.1},
+        "features": {"kind": "random_network", "depth": 1, "slope": 0.1, "widths": []},
         "steps": {"first": 0.5, "count": 3},
         "start": "noise",
         "sizes": [1, 10],

@@ -297,9 +297,7 @@ class Plan:
 
     def code_of_report(self) -> str:
         """Hash of the source that renders."""
-        return provenance.code_hash(
-            ["reporting.study", "reporting.page", "reporting.figures"], ["reporting/templates", "reporting/published"]
-        )
+        return provenance.code_hash(provenance.modules("reporting"), ["reporting/templates", "reporting/published"])
 
     def settings_of_study(self, name: str) -> str:
         """What a study's rendering depends on beside its rows, as JSON: layout, names, files."""

@@ -37,8 +37,9 @@ def images(figure: Figure) -> list[np.ndarray]:
         accuracy,
         lambda layout: figures.sheet(made(5)),
         lambda layout: figures.pictures({"a": made(), "b": made(3, spread=9.0)}, {"a": "one", "b": "two"}),
+        lambda layout: figures.race(layout, MADE, FOUND),
     ],
-    ids=["accuracy", "sheet", "pictures"],
+    ids=["accuracy", "sheet", "pictures", "race"],
 )
 def test_a_figure_saved_twice_has_the_same_bytes(
     draw: Callable[[Layout], Figure], layout: Layout, tmp_path: Path
@@ -73,6 +74,57 @@ def test_a_panel_shows_the_whole_set_the_sets_and_the_paper(layout: Layout) -> N
     assert list(lines["paper"].get_ydata()) == [86.41, 86.41]
     assert "paper" not in figure.axes[1].get_legend_handles_labels()[1]  # nothing is published for digits
     assert sorted(text.get_text() for text in figure.legends[0].get_texts()) == sorted(lines)
+    plt.close(figure)
+
+
+MADE = pd.DataFrame(
+    [
+        {"dataset": dataset, "per_class": size, "seed": seed, "step": step, "seconds": 10.0**step * size,
+         "validation_accuracy": 50.0 + 10 * step + seed, "teacher": 90.0}
+        for dataset in ("digits", "mnist")
+        for size in (10, 1)
+        for seed in (0, 1)
+        for step in (0, 1, 2)
+    ]
+)  # fmt: skip
+FOUND = pd.DataFrame(
+    [{"dataset": d, "per_class": s, "exact": 3.0 * s} for d in ("digits", "mnist") for s in (10, 1)]
+)  # fmt: skip
+
+
+def test_the_race_has_a_panel_for_each_data_set_in_the_order_of_the_study(layout: Layout) -> None:
+    figure = figures.race(layout, MADE, FOUND)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["mnist", "digits"]
+    plt.close(figure)
+    figure = figures.race(layout, MADE[MADE["dataset"] == "digits"], FOUND)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["digits"]
+    plt.close(figure)
+
+
+def test_the_race_shows_every_seeds_curve_the_teacher_and_the_exact_sets_at_its_height(layout: Layout) -> None:
+    figure = figures.race(layout, MADE, FOUND)
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    drawn = [(label, list(line.get_xdata()), list(line.get_ydata())) for line, label in zip(lines, labels, strict=True)]
+    plt.close(figure)
+    assert [each[2] for each in drawn if each[0] == "all real images"] == [[90.0, 90.0]]
+    assert [each[1:] for each in drawn if each[0] == "KIP, 10 per class"] == [
+        ([10.0, 100.0, 1000.0], [50.0 + seed, 60.0 + seed, 70.0 + seed]) for seed in (0, 1)
+    ]
+    assert [each[1:] for each in drawn if each[0].startswith("exact")] == [([3.0], [90.0]), ([30.0], [90.0])]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "all real images", "KIP, 1 per class", "exact, 1 per class", "KIP, 10 per class", "exact, 10 per class",
+    ]  # fmt: skip
+
+
+def test_a_size_has_one_colour_whatever_shows_it(layout: Layout) -> None:
+    figure = figures.race(layout, MADE, FOUND)
+    for axis in figure.axes:
+        colours: dict[str, set[str]] = {}
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            if "per class" in label:
+                colours.setdefault(label.split(", ")[1], set()).add(line.get_color())
+        assert [len(each) for each in colours.values()] == [1, 1]
+        assert len(set.union(*colours.values())) == 2
     plt.close(figure)
 
 

@@ -4,11 +4,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from stillhouse import artifact
 from stillhouse.reporting import study
 from stillhouse.reporting.study import Layout
+from stillhouse.sets import recipe_id
 
 
 def row_of(table: pd.DataFrame, dataset: str, experiment: str, size: int | None, metric: str = "test accuracy") -> Any:
@@ -162,3 +166,77 @@ def test_pictures_are_labelled_by_experiment_and_its_only_model(layout: Layout, 
 
 def test_a_layout_is_read_from_the_workflows_json(layout: Layout) -> None:
     assert Layout.from_json(json.dumps(asdict(layout))) == layout
+
+
+# Analyses
+
+
+@pytest.fixture
+def with_analyses(layout: Layout, tmp_path: Path) -> Layout:
+    """The study with two analyses, of two data sets and seeds; one has images."""
+    listed = []
+    for name, dataset, seed in [
+        ("path", "mnist", 0),
+        ("path", "mnist", 1),
+        ("path", "digits", 0),
+        ("attack", "mnist", 0),
+    ]:
+        file = tmp_path / f"{name} {dataset} {seed}.csv"
+        recipe = {"analysis": name, "dataset": dataset, "seed": seed}
+        artifact.recipe_path(file).write_text(json.dumps(recipe))
+        line = f"{dataset},{name},{seed},{recipe_id(recipe)},0.5"
+        file.write_text(f"dataset,analysis,seed,recipe,ridge\n{line}\n")
+        images = []
+        if name == "attack":
+            images = [str(file.with_suffix(".safetensors"))]
+            shown = {each: torch.full((2, 1, 4, 4), i) for i, each in enumerate(("original", "exact"))}
+            artifact.write(Path(images[0]), "images", shown, {"recipe": recipe, "order": ["original", "exact"]})
+        listed.append({"analysis": name, "dataset": dataset, "seed": seed, "file": str(file), "images": images})
+    return replace(layout, analyses=listed)
+
+
+def test_the_rows_of_an_analysis_are_gathered_over_data_sets_and_seeds(with_analyses: Layout) -> None:
+    rows = study.analysed(with_analyses, "path")
+    assert list(zip(rows["dataset"], rows["seed"], strict=True)) == [("mnist", 0), ("mnist", 1), ("digits", 0)]
+    assert set(rows["analysis"]) == {"path"}
+    assert rows.index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["012345678901", "12e456789012", "1e9999999999"])
+def test_the_name_of_a_recipe_is_text_even_where_it_looks_like_a_number(
+    layout: Layout, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(f"dataset,analysis,seed,recipe,ridge\nmnist,path,0,{name},0.5\n")
+    listed = [{"analysis": "path", "dataset": "mnist", "seed": 0, "file": str(tmp_path / "rows.csv"), "images": []}]
+    assert study.analysed(replace(layout, analyses=listed), "path")["recipe"].tolist() == [name]
+
+
+def test_every_row_of_an_analysis_leads_to_what_made_it(with_analyses: Layout) -> None:
+    recipes = study.analysis_recipes(with_analyses)
+    rows = pd.concat([study.analysed(with_analyses, name) for name in ("path", "attack")])
+    assert sorted(recipes) == sorted(rows["recipe"])
+    for row in rows.to_dict("records"):
+        recipe = recipes[row["recipe"]]
+        assert recipe["made_by"] == {name: row[name] for name in ("analysis", "dataset", "seed")}
+        assert (recipe["what"]["metric"], recipe["what"]["dataset"]) == (row["analysis"], row["dataset"])
+        file = next(
+            e["file"] for e in with_analyses.analyses if recipe_id(recipe["made_by"]) in Path(e["file"]).read_text()
+        )
+        assert recipe["command"] == f"snakemake --cores all --force '{file}'"  # its name has a space
+
+
+def test_the_recipe_of_an_analysis_says_the_same_kinds_of_things_as_that_of_a_score(with_analyses: Layout) -> None:
+    score = next(iter(study.recipes(study.scores(with_analyses)).values()))
+    analysis = next(iter(study.analysis_recipes(with_analyses).values()))
+    assert analysis.keys() <= score.keys()
+    assert analysis["what"].keys() <= score["what"].keys()
+
+
+def test_the_images_of_an_analysis_are_those_of_the_first_seed_in_their_order(with_analyses: Layout) -> None:
+    images = study.analysis_images(with_analyses, "attack", "mnist")
+    assert list(images) == ["original", "exact"]
+    np.testing.assert_array_equal(images["exact"], np.ones((2, 1, 4, 4)))
+
+
+def test_a_study_without_analyses_has_no_recipes_of_them(layout: Layout) -> None:
+    assert study.analysis_recipes(layout) == {}

@@ -62,6 +62,31 @@ def test_no_number_is_lost_where_two_would_share_a_cell(layout: Layout, change: 
     assert len(cells) == (table["metric"] == "test accuracy").sum()
 
 
+@pytest.mark.parametrize(
+    ("budget", "label"),
+    [(1.0, "exact_sets"), (0.5, "exact_sets, 50 % of its budget"), (1 / 30, "exact_sets, 3.3 % of its budget"),
+     (50 / 30_000, "exact_sets, 0.17 % of its budget")],
+)  # fmt: skip
+def test_a_run_of_less_than_the_published_budget_says_so_beside_its_name(
+    layout: Layout, budget: float, label: str
+) -> None:
+    tidy = study.tidy(layout, study.scores(layout))
+    tidy.loc[(tidy["experiment"] == "exact") & (tidy["dataset"] == "mnist"), "budget"] = budget
+    lines = tables.rows(layout, tidy)
+    assert [line.label for line in lines if line.dataset == "mnist" and not line.reference] == [label, label]
+    assert {line.label for line in lines if line.dataset == "digits" and not line.reference} == {"exact_sets"}
+
+
+def test_parts_of_a_budget_do_not_share_a_line_with_the_whole(layout: Layout) -> None:
+    tidy = study.tidy(layout, study.scores(layout))
+    other = tidy[tidy["experiment"] == "exact"].assign(experiment="exact_rff", model="rff", budget=0.5)
+    labels = {**layout.labels, "exact_rff": "exact_sets", "rff": "RFF"}
+    both = tables.rows(replace(layout, labels=labels), tables.pd.concat([tidy, other]))
+    mnist = [(line.label, set(line.cells)) for line in both if (line.dataset, line.per_class) == ("mnist", "1")]
+    assert ("exact_sets", {"linear"}) in mnist
+    assert ("exact_sets, 50 % of its budget", {"rff"}) in mnist
+
+
 def test_markdown_holds_the_numbers_in_their_rows(layout: Layout, lines: list[Row]) -> None:
     text = tables.markdown(tables.scores(layout, lines))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]

@@ -30,8 +30,10 @@ SMALL = {
     "seeds": [0],
     "pictures": [{"dataset": "digits", "per_class": 1, "experiments": ["random", "krr_linear"]}],
 }
+# A study without distilled sets, beside it.
+ANALYSED = "krr_path"
 # What holds results, apart from the rendered report.
-RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated")
+RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated", "results/analyses")
 _JOB = re.compile(r"^(?:local)?rule (\w+):$")
 _WILDCARDS = re.compile(r"^    wildcards: (.+)$")
 
@@ -108,7 +110,7 @@ class Tree:
     def results(self) -> dict[str, bytes]:
         """Everything that has to be the same on every run: all results that hold no timings."""
         found = self.contents(*RESULTS, "results/report")
-        timed = (".cost.json", ".html", f"parts/{STUDY}.json")
+        timed = (".cost.json", ".html", f"parts/{STUDY}.json")  # the one study whose report tells seconds
         return {name: content for name, content in found.items() if not name.endswith(timed)}
 
     def _files(self, folders: tuple[str, ...]) -> list[Path]:
@@ -187,7 +189,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Tree:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target, ignore=unwanted) if source.is_dir() else shutil.copy2(source, target)
     tree = Tree(root, home)
-    tree.edit(lambda params: params.update(studies={STUDY: params["studies"][STUDY] | SMALL}))
+    tree.edit(
+        lambda params: params.update(
+            studies={
+                STUDY: params["studies"][STUDY] | SMALL,
+                ANALYSED: params["studies"][ANALYSED] | {"datasets": ["digits"]},
+            }
+        )
+    )
     return tree
 
 

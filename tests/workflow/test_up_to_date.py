@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated")
+RESULTS = ("data/prepared", "results/teachers", "results/distilled", "results/evaluated", "results/analyses")
 REPORT = {"krr_recovery", "page"}
 SCORES = {
     "evaluate digits whole same_model linear",
@@ -23,10 +23,13 @@ SCORES = {
 }
 SETS = {"distill_digits_krr_linear", "distill_digits_krr_rff", "distill_digits_random"}
 TEACHERS = {"teach digits linear 0", "teach digits rff 0"}
-EVERYTHING = {"prepare digits"} | TEACHERS | SETS | SCORES | REPORT
+ANALYSIS = {"analyse_digits_krr_path_seed0", "krr_path", "page"}
+REPORTS = REPORT | {"krr_path"}
+EVERYTHING = {"prepare digits"} | TEACHERS | SETS | SCORES | REPORT | ANALYSIS
 
 OF_SETS = SETS | {name for name in SCORES if "whole" not in name} | REPORT
 OF_KRR_LINEAR = {"distill_digits_krr_linear", "evaluate digits krr_linear same_model linear"} | REPORT
+OF_EXACT = {"distill_digits_krr_linear", "distill_digits_krr_rff"} | {n for n in SCORES if " krr_" in n} | REPORT
 OF_RFF = {"teach digits rff 0", "distill_digits_krr_rff"} | {name for name in SCORES if name.endswith("rff")} | REPORT
 
 
@@ -59,10 +62,13 @@ FILES = {
     "src/stillhouse/methods/random_images.py": OF_SETS,  # krr_exact draws its real images with it
     "src/stillhouse/evaluation/judge.py": SCORES | REPORT,
     "src/stillhouse/data/digits.py": EVERYTHING,
-    "src/stillhouse/reporting/figures.py": REPORT,
-    "src/stillhouse/reporting/published.py": REPORT,
-    "src/stillhouse/reporting/published/chen2024.csv": REPORT,
-    "src/stillhouse/reporting/templates/page.html": REPORT,
+    "src/stillhouse/analyses/krr_path.py": ANALYSIS,
+    "src/stillhouse/theory/points.py": OF_EXACT | ANALYSIS,
+    "src/stillhouse/reporting/figures.py": REPORTS,
+    "src/stillhouse/reporting/path.py": REPORTS,
+    "src/stillhouse/reporting/published.py": REPORTS,
+    "src/stillhouse/reporting/published/chen2024.csv": REPORTS,
+    "src/stillhouse/reporting/templates/page.html": REPORTS,
     "notebooks/krr_recovery.ipynb": REPORT,
 }
 IN_A_CLONE = {

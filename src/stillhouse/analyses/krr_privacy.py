@@ -34,7 +34,7 @@ class Params:
     """Sizes and privacy parameters. Defaults take some minutes for 784 pixels on one core."""
 
     epsilons: Annotated[tuple[float, ...], Field(description="tried for every mechanism")] = (0.1, 1.0, 10.0, 100.0)
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    delta: Annotated[float, Field(gt=0, lt=1, description="of (epsilon, delta)-privacy, of every mechanism")] = 1e-5
     adjacency: Annotated[privacy.Adjacency, Field(description="of the mechanisms under attack")] = "remove"
     norm: Annotated[float, Field(gt=0, description="longer images are scaled down to it")] = 1.0
     ridge: Annotated[float, Field(gt=0, description="lambda of the attacked models")] = 1.0

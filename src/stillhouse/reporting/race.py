@@ -7,6 +7,7 @@ its set.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def race(rows: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
 
     step       seconds a step, without what is computed once
     full       seconds for the published number of steps; `extrapolated` from `step` where fewer were run
-    reached    seconds until the first record within MARGIN points of the teacher; NaN where no record is
+    reached    seconds until the first record within MARGIN points of the teacher; infinite where a seed has none
+    at_least   the same, with the whole run where a seed has none
     exact      seconds of the exact set of the same model and seed, its teacher's included
     """
     keys = ["dataset", "per_class", "seed"]
@@ -51,7 +53,7 @@ def race(rows: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     for key, record in made.groupby(keys, sort=False):
         first, last = record.iloc[0], record.iloc[-1]
         step = (last["seconds"] - first["seconds"]) / max(last["step"] - first["step"], 1)
-        near = record[record["validation_accuracy"] >= record["teacher"] - MARGIN]
+        near = record[record["validation_accuracy"] >= record["teacher"] - MARGIN]["seconds"]
         lines.append(
             {
                 **dict(zip(keys, key, strict=True)),
@@ -59,8 +61,8 @@ def race(rows: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
                 "step": step,
                 "full": first["seconds"] + step * last["step"] / last["budget"],
                 "extrapolated": last["budget"] < 1,
-                "reached": near["seconds"].min(),
-                "run": last["seconds"],
+                "reached": near.min() if len(near) else math.inf,
+                "at_least": near.min() if len(near) else last["seconds"],
                 "exact": _exact_seconds(rows, *key),
             }
         )
@@ -87,19 +89,14 @@ def _line(row: Mapping[Any, Any], theirs: Any) -> Line:
         return Entry() if value is None else Entry(f"{value:g}")
 
     about = "≈ " if row["extrapolated"] else ""
-    reached = Entry(f"> {row['run']:.0f}") if pd.isna(row["reached"]) else Entry(f"{row['reached']:.0f}")
-    ratio = (
-        Entry(f"> {row['run'] / row['exact']:.1f}×")
-        if pd.isna(row["reached"])
-        else _times(row["reached"] / row["exact"])
-    )
+    more = "> " if math.isinf(row["reached"]) else ""
     entries = [
         Entry(str(row["per_class"])),
         Entry(f"{row['step']:.3f}", value=round(row["step"], 4)),
-        reached,
+        Entry(f"{more}{row['at_least']:.0f}"),
         Entry(f"{about}{row['full']:.0f}"),
         Entry(f"{row['exact']:.1f}", value=round(row["exact"], 2)),
-        ratio,
+        _times(row["at_least"] / row["exact"], more),
         _times(row["full"] / row["exact"], about),
         paper("cost", "kip"), paper("cost", "krr_exact"), paper("speedup over KIP", "krr_exact"),
     ]  # fmt: skip

@@ -77,7 +77,7 @@ def tidy(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
 def analysed(layout: Layout, name: str) -> pd.DataFrame:
     """The rows of one analysis of the study, over its data sets and seeds."""
     files = [each["file"] for each in layout.analyses if each["analysis"] == name]
-    return pd.concat([pd.read_csv(file, dtype={"code": str}) for file in files], ignore_index=True)
+    return pd.concat([pd.read_csv(file, dtype={"recipe": str}) for file in files], ignore_index=True)
 
 
 def analysis_images(layout: Layout, name: str, dataset: str) -> dict[str, Any]:

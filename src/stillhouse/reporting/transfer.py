@@ -6,7 +6,7 @@ import pandas as pd
 
 from stillhouse.reporting.study import Layout
 
-KEYS = ["dataset", "per_class", "model"]
+KEYS = ["dataset", "per_class", "protocol", "model"]
 
 
 def gains(tidy: pd.DataFrame) -> pd.DataFrame:
