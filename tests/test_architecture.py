@@ -113,6 +113,13 @@ def test_only_plugins_import_by_name(file: str) -> None:
     assert "importlib.util" not in set(imports(TREES[file]))
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if part(file) in ("theory", "methods", "analyses")])
+def test_what_a_result_is_computed_with_is_imported_or_named_in_its_settings(file: str) -> None:
+    """Plugins that settings name are part of the hash of the source, those loaded by a name in the code are not."""
+    called = {name(node.func) for node in ast.walk(TREES[file]) if isinstance(node, ast.Call)}
+    assert not called & {"plugins.load", "settings.parse_plugin"}
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_is_named_for_what_is_in_it(file: str) -> None:
     vague = ("utils", "util", "helpers", "helper", "common", "misc", "tools")

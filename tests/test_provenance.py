@@ -127,6 +127,8 @@ def test_the_order_of_modules_does_not_count(package: Path) -> None:
 def changes(copied: Path, raw: dict[str, Any]) -> Callable[[str], set[str]]:
     """What becomes old when a file of the package changes, of everything that a small configuration asks for."""
     raw["experiments"]["exact_rff"] = {"method": "krr_exact", "model": "rff"}
+    raw["experiments"]["trained"] = {"method": "kip", "model": "linear"}
+    raw["analyses"] = {"path": {"kind": "krr_path", "model": "linear"}, "claims": {"kind": "krr_claims"}}
     plan = Plan(config.read(raw))
 
     def hashes() -> dict[str, str]:
@@ -134,7 +136,8 @@ def changes(copied: Path, raw: dict[str, Any]) -> Callable[[str], set[str]]:
         return {
             **{f"data {name}": plan.code_of_dataset(name) for name in ("digits", "mnist")},
             **{f"teacher {name}": plan.code_of_teacher(name) for name in ("linear", "rff")},
-            **{f"method {name}": plan.code_of_method(name) for name in ("random", "exact", "exact_rff")},
+            **{f"method {name}": plan.code_of_method(name) for name in ("random", "exact", "exact_rff", "trained")},
+            **{f"analysis {name}": plan.code_of_analysis(name) for name in ("path", "claims")},
             **{f"score {name}": plan.code_of_evaluation(name) for name in ("linear", "rff")},
             "report": plan.code_of_report(),
         }
@@ -151,7 +154,9 @@ def changes(copied: Path, raw: dict[str, Any]) -> Callable[[str], set[str]]:
     return changed
 
 
-METHODS = {"method random", "method exact", "method exact_rff"}
+METHODS = {"method random", "method exact", "method exact_rff", "method trained"}
+EXACT = {"method exact", "method exact_rff"}
+ANALYSES = {"analysis path", "analysis claims"}
 TEACHERS = {"teacher linear", "teacher rff"}
 SCORES = {"score linear", "score rff"}
 
@@ -159,14 +164,27 @@ SCORES = {"score linear", "score rff"}
 @pytest.mark.parametrize(
     ("file", "old"),
     [
-        ("features/random_fourier.py", {"teacher rff", "method exact_rff", "score rff"}),
-        ("features/identity.py", {"teacher linear", "method exact", "score linear"}),
-        ("features/random_network.py", set()),
-        ("methods/krr_exact.py", {"method exact", "method exact_rff"}),
+        ("features/random_fourier.py", {"teacher rff", "method exact_rff", "score rff", "analysis claims"}),
+        (
+            "features/identity.py",
+            {"teacher linear", "method exact", "method trained", "score linear", "analysis path", "analysis claims"},
+        ),
+        ("features/convolution.py", {"analysis claims"}),
+        ("features/random_network.py", {"analysis claims"}),
+        ("theory/points.py", EXACT | ANALYSES),
+        ("theory/deep.py", {"analysis claims"}),
+        ("theory/privacy.py", {"analysis claims"}),
+        ("analyses/krr_path.py", {"analysis path"}),
+        ("analyses/krr_claims.py", {"analysis claims"}),
+        ("analyses/krr_privacy.py", {"analysis claims"}),
+        ("methods/krr_exact.py", EXACT),
+        ("methods/kip.py", {"method trained"}),
         ("methods/random_images.py", METHODS),
-        ("models/ridge.py", {*TEACHERS, *SCORES, "method exact", "method exact_rff"}),
-        ("linalg.py", {*TEACHERS, *SCORES, *METHODS}),
+        ("models/ridge.py", {*TEACHERS, *SCORES, *EXACT, *ANALYSES, "method trained"}),
+        ("linalg.py", {*TEACHERS, *SCORES, *METHODS, *ANALYSES}),
         ("evaluation/judge.py", SCORES),
+        ("evaluation/attacks.py", {"analysis claims"}),
+        ("stages/analyse.py", ANALYSES),
         ("stages/distill.py", METHODS),
         ("stages/teach.py", TEACHERS),
         ("data/digits.py", {"data digits"}),
@@ -184,7 +202,12 @@ def test_a_change_makes_old_what_it_can_change_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "file", ["reporting/templates/page.html", "reporting/published/chen2024.csv", "reporting/figures.py"]
+    "file",
+    [
+        "reporting/templates/page.html",
+        "reporting/published/chen2024.csv",
+        *(f"reporting/{file.name}" for file in sorted((SOURCE / "reporting").glob("*.py"))),
+    ],
 )
 def test_whatever_the_report_is_rendered_from_makes_it_old(changes: Callable[[str], set[str]], file: str) -> None:
     assert changes(file) == {"report"}

@@ -158,7 +158,10 @@ def _add_looks(commands: Any) -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
 
     parser = _command(
-        commands, "explain", _explain, "the settings of a method, data set, feature map, model, or of params.yaml"
+        commands,
+        "explain",
+        _explain,
+        "the settings of a method, analysis, data set, feature map, model, or of params.yaml",
     )
     parser.add_argument("name", nargs="?", help="what to explain; the sections of params.yaml by default")
 

@@ -58,6 +58,28 @@ def test_with_solved_labels_the_ridge_does_not_matter(case: tuple) -> None:  # t
     torch.testing.assert_close(other.weights, kip.solve_labels(features, problem).weights)
 
 
+def test_solved_labels_project_least_squares_onto_the_span_of_the_features(case: tuple) -> None:  # type: ignore[type-arg]
+    rows, targets, features, problem = case
+    found = kip.solve_labels(features, problem).weights
+    mixed = drawn(4, 4, seed=6) @ features
+    torch.testing.assert_close(kip.solve_labels(mixed, problem).weights, found)
+    left = torch.linalg.lstsq(rows, targets).solution - found
+    torch.testing.assert_close(features @ problem.gram @ left, torch.zeros(4, 3, dtype=torch.float64))
+
+
+def test_over_all_real_examples_the_gradient_does_not_depend_on_the_ridge(case: tuple) -> None:  # type: ignore[type-arg]
+    rows, targets, features, problem = case
+
+    def gradient(count: int, ridge_S: float) -> torch.Tensor:
+        fit = kip.solve_labels(features, dataclasses.replace(problem, ridge_S=ridge_S))
+        return kip.feature_gradient(
+            features, fit, kip.batch_loss(fit.weights, rows[:count], targets[:count])[1], ridge_S
+        )
+
+    torch.testing.assert_close(gradient(40, 1e-3), gradient(40, 10.0))
+    assert linalg.relative_error(gradient(20, 1e-3), gradient(20, 10.0)) > 0.01  # over a batch it does
+
+
 @pytest.mark.parametrize("count", [7, 11])
 def test_as_many_images_as_features_give_least_squares_on_the_real_set_whatever_they_show(
     case: tuple,  # type: ignore[type-arg]

@@ -148,3 +148,12 @@ def test_a_wrong_setting_is_told_with_the_analysis_name(job: Callable[..., Path]
     with pytest.raises(UserError, match=r"^path: unknown parameter 'modle'\. Did you mean 'model'\?$"):
         job({"kind": "krr_path", "modle": PATH["model"]})
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_images_of_an_analysis_that_makes_none_are_refused_before_it_runs(
+    job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(krr_path, "analyse", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(UserError, match=r"^--images: the analysis krr_path makes none\. Leave it out\.$"):
+        job(images=tmp_path / "images.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]

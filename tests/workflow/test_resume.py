@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from stillhouse import machine
+from stillhouse import artifact, machine
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -98,3 +99,44 @@ def test_a_second_run_in_one_folder_is_refused_in_one_line_while_the_first_is_at
     assert refused.status != 0
     assert "another run is working in this folder. Wait until it has ended." in refused.text
     assert "Finished jobid" not in refused.text
+
+
+KIP = {
+    "kind": "kip", "model": {"kind": "ridge", "features": "random_network", "space": "standardised"}, "steps": 2000, "batch": 64,
+}  # fmt: skip
+
+
+def kip(out, *options):
+    """The command that trains one set on digits, as the workflow runs it."""
+    settings = ["--experiment", "kip", "--method", json.dumps(KIP), "--device", "cpu"]
+    return ["stillhouse", "distill", "digits.safetensors", *settings, "--set", "1", "0", out, *options]
+
+
+@pytest.mark.slow
+def test_a_long_job_killed_in_the_middle_goes_on_and_gives_the_same_bytes_as_an_undisturbed_one(fresh):
+    fresh.run("stillhouse", "prepare", "digits", "digits.safetensors")
+    fresh.run(*kip("undisturbed.safetensors", "--unfinished", "elsewhere"))
+
+    job = fresh.start(*kip("set.safetensors", "--keep-every", "0"))
+    while not (found := list(fresh.root.glob(".cache/unfinished/*/state.safetensors"))) or step(found[0]) < 100:
+        assert job.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert not (fresh.root / "set.safetensors").exists()
+    kept = artifact.header(found[0])
+    assert 100 <= kept["numbers"]["step"] < KIP["steps"]
+
+    fresh.run(*kip("set.safetensors"))
+
+    assert (fresh.root / "set.safetensors").read_bytes() == (fresh.root / "undisturbed.safetensors").read_bytes()
+    cost, undisturbed = (json.loads((fresh.root / f"{name}.cost.json").read_text()) for name in ("set", "undisturbed"))
+    assert cost["record"][: len(kept["records"])] == kept["records"], "it began anew"
+    assert cost["seconds"] >= kept["seconds"]
+    assert [line["step"] for line in cost["record"]] == [line["step"] for line in undisturbed["record"]]
+    assert list((fresh.root / ".cache/unfinished").iterdir()) == []
+
+
+def step(state):
+    """How far the computation was when it kept this state."""
+    return artifact.header(state)["numbers"]["step"]

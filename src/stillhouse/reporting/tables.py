@@ -126,7 +126,7 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
 
 def _part_of_budget(budget: float) -> str:
     """What a run of less than the published budget is marked with."""
-    return "" if budget >= 1 else f", {100 * budget:.2g} % of its budget"
+    return "" if budget >= 1 else f", {100 * min(budget, 0.99):.2g} % of its budget"
 
 
 def models(layout: Layout, lines: list[Row]) -> dict[str, str]:

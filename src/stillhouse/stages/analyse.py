@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse import artifact, plugins, provenance, settings
+from stillhouse.errors import UserError
 from stillhouse.run import Run
 from stillhouse.sets import RealSet, recipe_id
 from stillhouse.stages import outputs
@@ -22,6 +23,8 @@ def analyse(
     """
     module = plugins.load("analyses", str(analysis["kind"]))
     params = settings.parse_plugin("analyses", analysis, name)
+    if images is not None and not hasattr(module, "pictures"):
+        raise UserError(f"--images: the analysis {analysis['kind']} makes none. Leave it out.")
     real = RealSet.load(data)
     device = provenance.device_kind(run.device)
     recipe = {
