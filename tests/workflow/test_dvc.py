@@ -22,6 +22,7 @@ VERSIONED = (
     "results/teachers",
     "results/distilled",
     "results/evaluated",
+    "results/analyses",
     "results/notebooks",
     "results/report",
 )

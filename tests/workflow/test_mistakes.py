@@ -141,4 +141,4 @@ def test_check_of_a_file_that_is_not_yaml_names_the_file(tmp_path, capsys):
 
 def test_check_of_what_is_right_says_so(sources, capsys):
     cli.main(["check", str(sources.root / "params.yaml")])
-    assert "right. 1 studies, 6 distilled sets" in capsys.readouterr().out
+    assert "right. 2 studies, 6 distilled sets" in capsys.readouterr().out

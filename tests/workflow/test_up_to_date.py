@@ -140,4 +140,4 @@ def test_a_clone_that_pulled_nothing_has_everything_to_make_although_the_report_
     clone = replace(published.tree, root=tmp_path / "clone")
     assert (clone.root / "results/report/index.html").is_file()
     assert clone.planned() == EVERYTHING
-    assert clone.planned("krr_recovery") == EVERYTHING - {"page"}
+    assert clone.planned("krr_recovery") == EVERYTHING - ANALYSIS
