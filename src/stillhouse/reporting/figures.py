@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,7 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
         for line, (label, images) in zip(panels, rows.items(), strict=True):
             for axis, image in zip(line, np.moveaxis(images, 1, -1), strict=True):
                 _draw(axis, image.clip(0, 1))
-            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+            line[0].text(-0.15, 0.5, _folded(label), transform=line[0].transAxes, ha="right", va="center", fontsize=8)
     return figure
 
 
@@ -244,7 +245,7 @@ def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Fig
             images, stretched = _first_of_each_class(distilled, columns)
             for axis, image in zip(row, images, strict=True):
                 _draw(axis, image)
-            text = labels[name] + ("\n(own scale)" if stretched else "")
+            text = _folded(labels[name]) + ("\n(own scale)" if stretched else "")
             row[0].text(-0.15, 0.5, text, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
         for axis, name in zip(panels[0], any_set.classes, strict=False):
             axis.set_title(name, fontsize=7)
@@ -278,6 +279,11 @@ def _drawable(images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]
         return shown.clip(0, 1), False
     low, high = (np.percentile(shown, q, axis=(1, 2, 3), keepdims=True) for q in (1, 99))
     return ((shown - low) / np.maximum(high - low, 1e-12)).clip(0, 1), True
+
+
+def _folded(label: str) -> str:
+    """A row's label in lines short enough for the space beside it."""
+    return "\n".join(part for line in label.split("\n") for part in textwrap.wrap(line, 26))
 
 
 def _draw(axis: Any, image: np.ndarray[Any, Any]) -> None:

@@ -18,6 +18,16 @@ NAMES = {
 }
 
 
+def records(images: Mapping[str, Any]) -> dict[str, Any]:
+    """The analysis's images by what a reader calls them: its labels are 'original' and 'mechanism' or 'mechanism, epsilon e'."""
+    found = {}
+    for label, shown in images.items():
+        mechanism, _, epsilon = label.partition(", epsilon ")
+        name = NAMES.get(mechanism, "records of the training set")
+        found[f"{name}, ε = {epsilon}" if epsilon else name] = shown
+    return found
+
+
 def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of one of the analysis's tables, without the columns of the others."""
     return rows[rows["table"] == name].dropna(axis=1, how="all").reset_index(drop=True)
