@@ -29,11 +29,6 @@ def code_hash(modules: Iterable[str], folders: Iterable[str] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
-def modules(package: str) -> list[str]:
-    """The modules of a package of ours, named as `code_hash` wants them."""
-    return [f"{package}.{file.stem}" for file in sorted((_ROOT / package).glob("*.py"))]
-
-
 def closure(modules: Iterable[str]) -> set[Path]:
     """The source files of `modules` and of all that they import from this package, directly or not."""
     found: set[Path] = set()
