@@ -98,20 +98,21 @@ def test_a_start_at_noise_has_no_distance(rows: Rows, figures: Layout) -> None:
     noise, real = texts(figures, rows.certified)
     assert noise[4:] == ["0", "4", "–", "–", "3e-12"]
     assert real[6:8] == ["0.25", "0.125"]
-    assert closeness.findings(rows.certified)[1].startswith(
-        "Over 1 sets that start at real images, the distance is 0.25"
+    assert closeness.findings(figures, rows.certified)[2].startswith(
+        "Linear: over 1 sets that start at real images, the distance is 0.25"
     )
 
 
 def test_a_study_of_noise_alone_has_a_table_too(rows: Rows, figures: Layout) -> None:
     rows.add("noise", **NOISE)
     assert texts(figures, rows.certified)[0][6:8] == ["–", "–"]
-    assert len(closeness.findings(rows.certified)) == 1
+    assert len(closeness.findings(figures, rows.certified)) == 1
 
 
-def test_findings_span_the_distances(rows: Rows) -> None:
+def test_findings_span_the_distances_of_each_model(rows: Rows, figures: Layout) -> None:
     for seed, distance in enumerate((0.25, 3.0, 12.0)):
         rows.add("real", seed=seed, **REAL | {"distance_to_start": distance})
-    meaning, spread = closeness.findings(rows.certified)
+    meaning, roots, spread = closeness.findings(figures, rows.certified)
     assert "not the images" in meaning
-    assert spread == "Over 3 sets that start at real images, the distance is 0.25 to 12."
+    assert "smaller root" in roots
+    assert spread.startswith("Linear: over 3 sets that start at real images, the distance is 0.25 to 12. ")

@@ -159,6 +159,14 @@ def test_findings_count_the_cells_that_were_run_in_full_and_name_the_papers_esti
     assert "466.1" in theirs
 
 
+def test_findings_name_the_cells_where_labels_alone_nearly_do_it(study: Study) -> None:
+    study.of(record=[(0, 0.5, 95.0), (10, 4.0, 95.0)])
+    assert study.found["reached"].tolist() == [0.5]
+    told = [line for line in race.findings(study.found) if "solved labels alone" in line]
+    assert len(told) == 1
+    assert "mnist at 1 per class" in told[0]
+
+
 def test_findings_without_a_full_run_say_nothing_of_ratios(study: Study) -> None:
     study.of()
     assert len(race.findings(study.found)) == 2

@@ -136,12 +136,20 @@ def test_exactness_compares_with_the_teacher_of_the_same_seed(layout: Layout) ->
 
 
 def test_findings_say_what_the_numbers_say(layout: Layout, tidy: pd.DataFrame) -> None:
-    weights, paper = study.findings(tidy, study.exactness(study.scores(layout)))
+    weights, paper, single = study.findings(tidy, study.exactness(study.scores(layout)))
     assert "over 8 exact sets" in weights
     assert "at most 2.0e-12" in weights
     assert "at most 0.50 points" in weights
     assert "3 of 3 numbers lie within 1 point" in paper
-    assert "mnist, linear, at -0.21" in paper
+    assert paper.endswith("mnist, linear, at -0.21.")
+    assert "prints one run" in single
+
+
+def test_numbers_of_less_than_the_published_budget_are_not_held_against_the_paper(tidy: pd.DataFrame) -> None:
+    part = tidy.assign(budget=[0.1 if experiment == "exact" else 1.0 for experiment in tidy["experiment"]])
+    (paper, _) = study.findings(part, pd.DataFrame())
+    assert "1 of 1 numbers" in paper
+    assert paper.endswith(" 2 of less than the published budget are left out.")
 
 
 def test_findings_without_anything_to_compare_are_none(layout: Layout, tidy: pd.DataFrame) -> None:

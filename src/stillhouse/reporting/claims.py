@@ -50,7 +50,8 @@ def _number(value: float) -> Entry:
 def findings(rows: pd.DataFrame) -> list[str]:
     """How many statements have which verdict, and what the columns mean."""
     verdicts = rows.drop_duplicates(["claim", "statement"])["verdict"].value_counts()
-    counted = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if name in verdicts)
+    words = {name: name.replace("holds", "hold") for name in VERDICTS}
+    counted = ", ".join(f"{verdicts[name]} {words[name]}" for name in VERDICTS if name in verdicts)
     return [
         f"{len(rows.drop_duplicates(['claim', 'statement']))} statements: {counted}.",
         "Error: the largest relative distance of the weights that are learned from the points to those wanted, in "

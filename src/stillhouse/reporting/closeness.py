@@ -55,17 +55,24 @@ def _number(value: float) -> Entry:
     return Entry() if pd.isna(value) else Entry(f"{value:.3g}")
 
 
-def findings(found: pd.DataFrame) -> list[str]:
+def findings(layout: Layout, found: pd.DataFrame) -> list[str]:
     """What the certificates say, in sentences computed from them."""
     said = [
         "Distance to start: |X_S − X̂_S| / |X̂_S| between the exact images and the real images they start at, in the "
         "space the model sees. "
-        "Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual stands beside, "
-        "relative to "
-        "the pseudo-inverse of the start. A start at noise has no images to be close to."
+        "Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual "
+        "|D − X̂_S⁺| stands beside. A start at noise has no images to be close to."
     ]
+    if (found["ridge_S"] > 0).any():
+        said.append(
+            "λ_S: with the larger root the images hardly differ from those for λ_S = 0; with the smaller root they shrink "
+            "towards zero, the mean image of the space, and are drawn as such."
+        )
     near = found.dropna(subset=["distance_to_start"])
-    if len(near):
-        least, most = near["distance_to_start"].min(), near["distance_to_start"].max()
-        said.append(f"Over {len(near)} sets that start at real images, the distance is {least:.2g} to {most:.2g}.")
+    for model, sets in near.groupby("model", sort=False):
+        least, most = sets["distance_to_start"].min(), sets["distance_to_start"].max()
+        said.append(
+            f"{layout.labels[str(model)]}: over {len(sets)} sets that start at real images, the distance is {least:.2g} to "
+            f"{most:.3g}. It is zero from as many images as features on, where labels alone do it."
+        )
     return said

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from stillhouse.reporting.study import Layout
 from stillhouse.sets import DistilledSet
@@ -110,6 +111,9 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
             axis.set_title(dataset, fontsize=9, loc="left")
             axis.set_xlabel("seconds, one core")
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+            axis.minorticks_off()
         panels[0, 0].set_ylabel("validation accuracy, %")
         _legend(figure, panels)
     return figure

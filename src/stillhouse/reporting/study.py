@@ -144,15 +144,24 @@ def findings(table: pd.DataFrame, exact: pd.DataFrame) -> list[str]:
             f"teacher's weights by at most {exact['weight_error'].max():.1e} (relative, float64), and test accuracy by at most "
             f"{exact['accuracy_gap'].max():.2f} points."
         )
-    compared = table[table["published"].notna() & (table["metric"] == "test accuracy")]
+    beside = table[table["published"].notna() & (table["metric"] == "test accuracy")]
+    compared = beside[beside["budget"] >= 1]
     if len(compared):
         furthest = compared.iloc[int(compared["difference"].abs().argmax())]
         within = (compared["difference"].abs() <= 1).sum()
         said.append(
             f"Beside the paper: {within} of {len(compared)} numbers lie within 1 point of the published one; the furthest is "
-            f"{furthest['dataset']}, {furthest['model']}, at {furthest['difference']:+.2f}. The paper prints one run "
-            "without deviation, and does not say whether its sets start from noise or from real images: both stand beside "
-            "the same number."
+            f"{furthest['dataset']}, {furthest['model']}, at {furthest['difference']:+.2f}."
+            + (
+                f" {len(beside) - len(compared)} of less than the published budget are left out."
+                if len(beside) > len(compared)
+                else ""
+            )
+        )
+    if compared["published_source"].str.contains("single run").any():
+        said.append(
+            "The paper prints one run without deviation, and does not say whether its sets start from noise or from real "
+            "images: both stand beside the same number."
         )
     return said
 
