@@ -98,6 +98,20 @@ def test_the_table_in_the_readme_is_the_reports() -> None:
     assert any(f"at most {error} " in note for note in part["notes"])
 
 
+def test_the_findings_in_the_readme_are_the_reports() -> None:
+    findings = README.partition("<!-- findings -->")[2].partition("<!-- /findings -->")[0]
+    told = 0
+    for line in findings.strip().splitlines()[2:]:
+        [table] = re.findall(r"\]\((results/report/(\w+)\.md)\)", line)
+        notes = json.loads((ROOT / f"results/report/parts/{table[1]}.json").read_text(encoding="utf-8"))["notes"]
+        report = (ROOT / table[0]).read_text(encoding="utf-8") + " ".join(notes)
+        numbers = re.findall(r"\*\*(.+?)\*\*", line)
+        assert numbers
+        assert [number for number in numbers if number not in report] == []
+        told += len(numbers)
+    assert told > 5
+
+
 def test_every_path_the_readme_names_is_there() -> None:
     named = set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))
     named |= {

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +194,17 @@ def test_where_nothing_was_published_there_is_one_column_a_model(layout: Layout)
         "images per class",
         "Linear",
     ]
+
+
+def test_the_letters_of_the_theory_are_maths_in_latex() -> None:
+    entries = [tables.Entry("λ_S ≤ 1 / 4σ'₁²; X_S = W⁺Y_S, ‖φ(X)‖ ≈ √ε × δ … ∏W⁽ˡ⁾"), tables.Entry("> 4.8×")]
+    text = tables.latex(tables.Table("t", "T", "part", CLAIMS.columns, [tables.Line("ridge", entries)]), "λ_S > 0")
+    assert text.isascii()
+    assert r"$\lambda$\_S $\le$ 1 / 4$\sigma$'$_{1}$$^{2}$" in text
+    assert r"> 4.8$\times$" in text
+
+
+def test_the_latex_of_this_repositorys_report_is_plain_ascii(repository: Path) -> None:
+    written = sorted((repository / "results/report").glob("*.tex"))
+    assert len(written) > 1
+    assert [file.name for file in written if not file.read_text(encoding="utf-8").isascii()] == []
