@@ -17,10 +17,9 @@ _DASH = "–"
 # What labels, statements and numbers hold beside ASCII, as LaTeX writes it; a combining hat stands after its letter.
 _MATHS = {
     "±": r"\pm", "−": "-", "×": r"\times", "≈": r"\approx", "≤": r"\le", "≥": r"\ge", "∈": r"\in", "∞": r"\infty",
-    "∏": r"\prod",
-    "√": r"\surd", "‖": r"\Vert", "λ": r"\lambda", "σ": r"\sigma", "ε": r"\varepsilon", "δ": r"\delta", "φ": r"\varphi",
-    "⁺": "^{+}", "²": "^{2}", "¹": "^{1}", "⁽": "^{(}", "⁾": "^{)}", "ˡ": "^{l}", "ᵢ": "_{i}", "₀": "_{0}", "₁": "_{1}", "ᵀ": "^{T}",
-    "\u0302": r"\hat{\ }",
+    "∏": r"\prod", "√": r"\surd", "‖": r"\Vert", "λ": r"\lambda", "σ": r"\sigma", "ε": r"\varepsilon",
+    "δ": r"\delta", "φ": r"\varphi", "⁺": "^{+}", "²": "^{2}", "¹": "^{1}", "⁽": "^{(}", "⁾": "^{)}", "ˡ": "^{l}",
+    "ᵢ": "_{i}", "₀": "_{0}", "₁": "_{1}", "ᵀ": "^{T}", "\u0302": r"\hat{\ }",
 }  # fmt: skip
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {c: f"${text}$" for c, text in _MATHS.items()} | {_DASH: "--", "…": r"\dots{}"}
