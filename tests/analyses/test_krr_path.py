@@ -55,8 +55,9 @@ def test_a_gram_matrix_that_lacks_rank_is_no_obstacle(digits: RealSet) -> None:
     assert {row["rank"] for row in rows} == {64 - blank}
     assert max(row["exact_weight_error"] for row in rows) < 1e-8
     assert max(row["path_range_error"] for row in rows) < 1e-11
-    # A ridge of 1e-6 magnifies rounding in F^T Y in directions in which F has nothing; the condition says by how much.
-    assert all(row["path_weight_error"] < 10 * torch.finfo(torch.float64).eps * row["condition"] for row in rows)
+    # A ridge of 1e-6 magnifies rounding in F^T Y in directions in which F has nothing; the condition says by how much. Where
+    # it is 1, the rounding of sums over pixels and examples is left: some 10 eps, more or less as threads share them.
+    assert all(row["path_weight_error"] < 100 * torch.finfo(torch.float64).eps * row["condition"] for row in rows)
     assert rows[0]["path_weight_error"] > 1e-9
 
 

@@ -121,7 +121,7 @@ def findings(found: pd.DataFrame) -> list[str]:
         ratios = run["full"] / run["exact"]
         said.append(
             f"Over the {len(run)} cells whose full budget was run here, KIP took {ratios.min():.1f} to {ratios.max():.1f} "
-            "times as long as the exact set with its teacher. Both sides are cheaper than the paper's: our KIP step avoids "
+            "times as long as the exact set with its teacher. Both sides do less than the paper's: our KIP step avoids "
             "most of the published step's work (docs/theory/kip.md), and one eigendecomposition serves all ridges of the "
             "teacher."
         )
