@@ -22,8 +22,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from stillhouse.reporting.study import Layout
 from stillhouse.sets import DistilledSet
 
-# Okabe and Ito's colours, told apart by colour-blind readers, in this order; a brown and a grey stand for their yellow, too light,
-# and their black, the paper's here.
+# Okabe and Ito's colours, told apart by colour-blind readers, in this order; a brown and a grey stand for their yellow, too
+# light, and their black, the paper's here.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F4F", "#999999"]
 _STYLE: Any = {
     "font.size": 9,
