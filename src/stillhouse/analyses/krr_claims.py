@@ -160,7 +160,7 @@ def _too_few(case: Case, test: str) -> Claim:
     )
     return Claim(
         "points", "Theorem 4.1, m < c", "fewer examples than classes cannot give W_S = W", "rank W = c",
-        0.0, floor, _verdict(0.0, floor) if refused else FAILS, "no rank c − 1 matrix is nearer to W (Eckart–Young)", test,
+        math.nan, floor, HOLDS if refused and floor > _FAR else FAILS, "no rank c − 1 matrix is nearer to W (Eckart–Young)", test,
     )  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _path(case: Case, test: str) -> Claim:
 def _refuses(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
-    except NumericalError:
+    except (NumericalError, UserError):
         return True
     return False
 
@@ -344,11 +344,7 @@ def _maps(real: RealSet, case: Case) -> Iterator[Claim]:
             error, math.nan, _verdict(error) if phi.onto else FAILS, f"p = {phi.dim}, d = {real.dim}", test,
         )  # fmt: skip
     phi = _built(real, convolution.Params(channels=6 * real.shape[0], shape=real.shape), case.run)
-    refused = False
-    try:
-        phi.inverse(torch.zeros(1, phi.dim, dtype=torch.float64) + 1)
-    except (UserError, NumericalError):
-        refused = not phi.onto
+    refused = _refuses(lambda: phi.inverse(torch.ones(1, phi.dim, dtype=torch.float64))) and not phi.onto
     rows = phi(case.rows)
     weights = ridge.solve(rows, case.targets, case.ridge)
     wide = case.normal(phi.dim + 3, real.dim, purpose="images for labels")

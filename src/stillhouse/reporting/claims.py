@@ -55,9 +55,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
     return [
         f"{len(rows.drop_duplicates(['claim', 'statement']))} statements: {counted}.",
         "Error: the largest relative distance of the weights that are learned from the points to those wanted, in "
-        "float64, where the "
-        "statement should hold; exact is below 1e-8. Must miss: the smallest such distance where the statement says "
-        "that it cannot "
-        "hold. Verdicts follow from these numbers. 'Holds with correction': the condition or the constant is not as printed, the "
-        "finding says what is right. 'Vacuous': the condition as printed cannot be met.",
+        "float64, where the statement should hold; exact is below 1e-8. Must miss: the smallest such distance where the "
+        "statement says that it cannot hold. Verdicts follow from these numbers. 'Holds with correction': the condition or "
+        "the constant is not as printed, the finding says what is right. 'Vacuous': the condition as printed cannot be met.",
     ]

@@ -59,8 +59,7 @@ def findings(layout: Layout, found: pd.DataFrame) -> list[str]:
     """What the certificates say, in sentences computed from them."""
     said = [
         "Distance to start: |X_S − X̂_S| / |X̂_S| between the exact images and the real images they start at, in the "
-        "space the model sees. "
-        "Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual "
+        "space the model sees. Corollary 4.1.1 makes the pseudo-inverses as close as they can be, not the images; its residual "
         "|D − X̂_S⁺| stands beside. A start at noise has no images to be close to."
     ]
     if (found["ridge_S"] > 0).any():
@@ -73,6 +72,6 @@ def findings(layout: Layout, found: pd.DataFrame) -> list[str]:
         least, most = sets["distance_to_start"].min(), sets["distance_to_start"].max()
         said.append(
             f"{layout.labels[str(model)]}: over {len(sets)} sets that start at real images, the distance is {least:.2g} to "
-            f"{most:.3g}. It is zero from as many images as features on, where labels alone do it."
+            f"{most:.3g}. With λ_S = 0 it is zero, but for rounding, from as many images as features on: labels alone do it."
         )
     return said

@@ -92,7 +92,9 @@ def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
 
 
 def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
-    """Accuracy against seconds: a panel per data set, a curve per size, the teacher dashed, the exact sets as diamonds."""
+    """Accuracy against seconds: a panel per data set, a curve per size, the teacher dashed; an exact set, whose
+    accuracy is its teacher's, is a diamond there.
+    """
     datasets = [name for name in layout.datasets if name in set(made["dataset"])]
     with plt.rc_context(_STYLE):
         figure, panels = plt.subplots(
@@ -120,7 +122,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
     return figure
 
 
-def privacy(layout: Layout, found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+def privacy(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Test accuracy (left) and the area under the attack's curve (right) against epsilon, a line a mechanism, a row a
     data set.
     """

@@ -46,13 +46,11 @@ def findings(found: pd.DataFrame) -> list[str]:
     """What the path says, in sentences computed from it."""
     gap = (found["exact_accuracy"] - found["teacher_accuracy"]).abs().max()
     return [
-        f"Over {len(found)} ridges, a set of one image per class made for a ridge differs from the teacher of that "
-        "ridge by at most "
-        f"{found['exact_weight_error'].max():.1e} in its weights and {gap:.2f} points in test accuracy; all share one "
-        "eigendecomposition.",
-        "One set of as many images as the features have rank carries the whole path: trained with any ridge it gives "
-        "that ridge's "
-        f"teacher, in the range of the data to {found['path_range_error'].max():.1e}. Outside of that range a teacher's "
-        "weights are "
-        "rounding errors over the ridge, which the set does not copy: the larger errors at small ridges are those.",
+        f"Over {len(found)} ridges, a set of one image per class made for a ridge differs from the teacher of that ridge by "
+        f"at most {found['exact_weight_error'].max():.1e} in its weights and {gap:.2f} points in test accuracy; all share "
+        "one eigendecomposition.",
+        "One set of as many images as the features have rank carries the whole path: trained with any ridge it gives that "
+        f"ridge's teacher, in the range of the data to {found['path_range_error'].max():.1e}. Outside of that range a "
+        "teacher's weights are rounding errors over the ridge, which the set does not copy: the larger errors at small "
+        "ridges are those.",
     ]
