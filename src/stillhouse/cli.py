@@ -115,6 +115,13 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--model-name", required=True, help="the model's name, for the rows")
     parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
     parser.add_argument("--trainings", type=_positive, default=1, help="models trained on each set (default 1)")
+    parser.add_argument(
+        "--teachers",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="the same model trained on the whole real set, to compare with",
+    )
     _computing(parser)
 
     parser = _command(commands, "analyse", _analyse, "run an analysis: numbers that are no scores of distilled sets")
@@ -154,7 +161,7 @@ def _add_moments(commands: Any) -> None:
 
 def _add_looks(commands: Any) -> None:
     parser = _command(commands, "list", _list, "what there is: methods, analyses, data sets, ...")
-    parser.add_argument("what", choices=["methods", "analyses", "data", "features", "models", "studies"])
+    parser.add_argument("what", choices=["methods", "analyses", "data", "features", "kernels", "models", "studies"])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
 
     parser = _command(
@@ -245,8 +252,9 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         evaluate.evaluate_teachers(chosen.data, chosen.files, *names, _run(chosen), chosen.code, chosen.out)
     else:
         evaluate.evaluate_sets(
-            chosen.data, chosen.files, *names, chosen.model, chosen.trainings, _run(chosen), chosen.code, chosen.out
-        )
+            chosen.data, chosen.files, *names, chosen.model, chosen.trainings,
+            _run(chosen, teachers=tuple(chosen.teachers)), chosen.code, chosen.out,
+        )  # fmt: skip
 
 
 def _analyse(chosen: argparse.Namespace) -> None:

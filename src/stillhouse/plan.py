@@ -210,6 +210,13 @@ class Plan:
             return [self.teacher(dataset, model, seed) for seed in self.seeds(dataset, model)]
         return [self.set(dataset, experiment, *each) for each in self.sets(dataset, experiment, protocol)]
 
+    def references(self, dataset: str, experiment: str, model: str) -> list[str]:
+        """Teachers that a model's scores of sets are compared with, example by example, where the model's file asks for it."""
+        module = plugins.load("models", settings.kind_of(self.config.model(model, "")))
+        if experiment == WHOLE or not getattr(module, "COMPARED", False):
+            return []
+        return [self.teacher(dataset, model, seed) for seed in self.seeds(dataset, model)]
+
     def batches(self) -> list[Batch]:
         """The distillation jobs. Sets that a method makes together (its BATCH) share one, so that starting costs little."""
         pairs = dict.fromkeys(
@@ -329,6 +336,9 @@ class Plan:
                 {"analysis": a.name, "dataset": a.dataset, "seed": a.seed, "file": a.path, "images": list(a.images)}
                 for a in self.analyses(name)
             ],
+            "made_for": {
+                each: model for each in study.experiments if (model := self.config.model_of(each)) is not None
+            },
         }
         return json.dumps(layout)  # in this order: rows, columns and pictures follow it
 
@@ -366,7 +376,7 @@ def _smallest_class(params: Any) -> int | None:
 
 def _plugin_modules(dumped: Any) -> list[str]:
     """The modules that settings choose by name."""
-    packages = ("methods", "analyses", "models", "features")
+    packages = ("methods", "analyses", "models", "features", "kernels")
     kinds = set(settings.kinds_in(dumped))
     return sorted(f"{package}.{kind}" for package in packages for kind in kinds & set(plugins.available(package)))
 

@@ -52,12 +52,13 @@ def distill(
         seeded = dataclasses.replace(run, seed=each.seed, store=store)
         with outputs.cost(each.out, device, threads, store):
             distilled: DistilledSet = module.distill(real, each.per_class, params, seeded)
-            dataclasses.replace(distilled, recipe=recipe).save(each.out)
+            # What a method says of itself, such as condition numbers, stands beside what was asked of it.
+            dataclasses.replace(distilled, recipe={**distilled.recipe, **recipe}).save(each.out)
         store.remove()
         run.log.info("%s: %d examples%s", each.out, len(distilled), _exactness(distilled))
 
 
 def _exactness(distilled: DistilledSet) -> str:
-    if not distilled.certificate:
+    if not distilled.certificate or "error_images" not in distilled.certificate:
         return ""
     return f", weights given back to {distilled.certificate['error_images']:.1e}"

@@ -23,9 +23,10 @@ def evaluate_sets(
     data: Path, files: list[Path], protocol: str, model_name: str, model: dict[str, Any], trainings: int, run: Run, code: str,
     out: Path,
 ) -> None:  # fmt: skip
-    """Score the distilled sets in `files` by `model` (settings with `kind`)."""
+    """Score the distilled sets in `files` by `model` (settings with `kind`), beside the run's teachers of that model."""
     real = RealSet.load(data)
     params = settings.parse_plugin("models", model, model_name)
+    references = judge.References(real, params, run)
     rows: list[dict[str, Any]] = []
     for file in run.progress(files, len(files), f"judging {real.name} by {model_name}"):
         distilled = DistilledSet.load(file)
@@ -35,7 +36,7 @@ def evaluate_sets(
             "per_class": recipe["per_class"], "seed": recipe["seed"], "protocol": protocol, "model": model_name,
             "budget": recipe["budget"], "file": file.as_posix(), "recipe": recipe_id(recipe), "code": code,
         }  # fmt: skip
-        rows += _rows(shared, judge.judge(distilled, real, params, trainings, recipe["seed"], run))
+        rows += _rows(shared, judge.judge(distilled, real, params, trainings, recipe["seed"], run, references))
     _write(out, rows)
 
 
