@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from stillhouse import linalg, settings
-from stillhouse.methods import kip, random_images
+from stillhouse.methods import kip, kip_features, random_images
 from stillhouse.models import ridge
 from stillhouse.run import Run
 from stillhouse.sets import RealSet, Split, pixels
@@ -61,15 +61,19 @@ def plain_step(
 
 
 def our_step(
-    inputs: torch.Tensor, embedding: ridge.Embedding, problem: kip.Problem, rows: torch.Tensor, targets: torch.Tensor
+    inputs: torch.Tensor,
+    embedding: ridge.Embedding,
+    problem: kip_features.Problem,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same from the moments and in closed form; `rows` (b, p), `targets` (b, c) are the batch's."""
     inputs = inputs.clone().requires_grad_()
     features = embedding.map(inputs)
     exact = features.detach().double()
-    fit = kip.solve_labels(exact, problem)
-    _, slope = kip.batch_loss(fit.weights, rows, targets)
-    features.backward(kip.feature_gradient(exact, fit, slope, problem.ridge_S).to(features))
+    fit = kip_features.solve_labels(exact, problem)
+    _, slope = kip_features.batch_loss(fit.weights, rows, targets)
+    features.backward(kip_features.feature_gradient(exact, fit, slope, problem.ridge_S).to(features))
     return fit.targets, inputs.grad
 
 
@@ -102,10 +106,10 @@ def main() -> None:
     sums = linalg.Moments(embedding.map.dim, real.n_classes)
     met = True
     with tempfile.TemporaryDirectory() as folder:
-        examples = kip.Examples(
+        examples = kip_features.Examples(
             real, embedding, fitted, Run(seed=0, store=Store(Path(folder) / "store")), "fitted", sums
         )
-        problem = kip.Problem(sums.gram, sums.cross, params.ridge_S)
+        problem = kip_features.Problem(sums.gram, sums.cross, params.ridge_S)
         held, targets = (part.clone() for part in examples.at(torch.arange(len(fitted))))
         print(
             f"{real.name}: {len(fitted)} examples, p = {embedding.map.dim}, batch {params.batch}, {chosen.threads} threads"

@@ -18,7 +18,19 @@ TREES = {file: ast.parse((ROOT / file).read_text(encoding="utf-8")) for file in 
 LAYERS = ("theory", "data", "features", "kernels", "models", "methods")
 # What no part of the list, and nothing that it stands on, may import.
 ABOVE = {"analyses", "evaluation", "reporting", "stages", "plan", "config", "explain", "cli"}
-BASE = ("artifact", "errors", "linalg", "moments", "plugins", "provenance", "run", "sets", "settings", "teacher")
+BASE = (
+    "artifact",
+    "augmentation",
+    "errors",
+    "linalg",
+    "moments",
+    "plugins",
+    "provenance",
+    "run",
+    "sets",
+    "settings",
+    "teacher",
+)
 
 
 def part(module: str) -> str:
@@ -44,6 +56,7 @@ def loaded_plugins(tree: ast.AST) -> Iterator[str]:
             "plugins.load",
             "settings.parse_plugin",
             "settings.plugin",
+            "settings.plugins_of",
         ):
             assert node.args, ast.unparse(node)
             yield node.args[0].value if isinstance(node.args[0], ast.Constant) else "?"

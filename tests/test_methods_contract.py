@@ -14,8 +14,10 @@ from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
 RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
+KERNEL = {"kind": "kernel", "kernel": "fully_connected", "space": "standardised"}
+MACHINE = {"kind": "kernel_machine", "kernel": "fully_connected", "loss": "logistic", "space": "standardised"}
 # What a method may be given beside its defaults: a model where it needs one, and less work, as what holds here holds after any.
-NEEDED = {"model": RIDGE}
+MODELS = {"label_solve": KERNEL, "dgkip": MACHINE}
 LESS = {"steps": 3, "batch": 16}
 
 every_method = pytest.mark.parametrize("name", plugins.available("methods"))
@@ -29,7 +31,9 @@ def soft(name: str) -> bool:
 def defaults(name: str) -> Any:
     """A method's default settings, with a small model where it needs one, and a few steps where it takes steps."""
     fields = dataclasses.fields(plugins.load("methods", name).Params)
-    needed = {f.name: NEEDED[f.name] for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    missing = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    assert set(missing) <= {"model"}
+    needed = {"model": MODELS.get(name, RIDGE)} if missing else {}
     less = {f.name: LESS[f.name] for f in fields if f.name in LESS}
     return settings.parse_plugin("methods", {"kind": name, **needed, **less}, name)
 

@@ -9,11 +9,13 @@ from pydantic import Field
 from stillhouse import plugins, settings
 from stillhouse.errors import UserError
 
-PACKAGES = ("methods", "models", "features", "data")
+PACKAGES = ("methods", "models", "features", "kernels", "data")
 PLUGINS = [(package, name) for package in PACKAGES for name in plugins.available(package)]
 RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
 # What a plugin needs of a setting that has no default.
-REQUIRED: dict[str, Any] = {"model": RIDGE, "features": "identity"}
+REQUIRED: dict[str, Any] = {"model": RIDGE, "features": "identity", "kernel": "rbf", "of": "fully_connected"}
+# Models that a method takes where it does not take that one.
+MODELS = {"label_solve": {"kind": "kernel", "kernel": "rbf"}, "dgkip": {"kind": "kernel_machine", "kernel": "rbf"}}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def refusal(raw: Any, cls: type = Example) -> str:
 def with_required(package: str, name: str) -> dict[str, Any]:
     params = plugins.load(package, name).Params
     needed = [f.name for f in dataclasses.fields(params) if f.default is f.default_factory is dataclasses.MISSING]
-    return {"kind": name, **{each: REQUIRED[each] for each in needed}}
+    models = {"model": MODELS[name]} if name in MODELS else {}
+    return {"kind": name, **{each: REQUIRED[each] for each in needed}, **models}
 
 
 def test_values_get_their_types() -> None:

@@ -12,7 +12,7 @@ from stillhouse.errors import UserError, did_you_mean
 from stillhouse.evaluation.judge import Protocol
 
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "none"}
-_PACKAGES = ("methods", "analyses", "models", "features", "data")
+_PACKAGES = ("methods", "analyses", "models", "features", "kernels", "data")
 _SPACES = {space.KIND: space for space in (whitening.Pixels, whitening.Standardised, whitening.Zca)}
 
 

@@ -299,6 +299,46 @@ def solve_positive(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return RidgePath.of_moments(matrix, right).weights(0.0)
 
 
+@dataclass(frozen=True)
+class Cholesky:
+    """L (a, a), lower, with L L^T = A + jitter I; 0 where A needed none."""
+
+    factor: torch.Tensor
+    jitter: float
+
+    def solve(self, right: torch.Tensor) -> torch.Tensor:
+        """(A + jitter I)^-1 B for B (a, b)."""
+        return torch.cholesky_solve(right, self.factor)
+
+
+def jittered_cholesky(matrix: torch.Tensor) -> Cholesky:
+    """The Cholesky factor of a symmetric A (a, a) that rounding may have made slightly indefinite.
+
+    Jitter starts at eps times A's mean diagonal entry and grows tenfold until the factorisation ends. Raises NumericalError
+    for an A with entries that are no numbers, and beyond sqrt(eps), where A is not positive up to rounding.
+    """
+    scale, limit = float(matrix.diagonal().mean()), torch.finfo(matrix.dtype).eps ** 0.5
+    if not bool(matrix.isfinite().all()):
+        raise NumericalError(f"{int((~matrix.isfinite()).sum())} entries of a kernel matrix are NaN or infinite")
+    relative = 0.0
+    while relative <= limit:
+        shifted = matrix if relative == 0 else matrix + relative * scale * _eye(matrix)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not int(failed):
+            return Cholesky(factor, relative * scale)
+        relative = max(10 * relative, torch.finfo(matrix.dtype).eps)
+    raise NumericalError(
+        f"a kernel matrix of {len(matrix)} examples is not positive: its Cholesky factorisation fails with {limit:.0e} of its "
+        f"mean diagonal entry {scale:.3g} added; raise the ridge"
+    )
+
+
+def condition(matrix: torch.Tensor) -> float:
+    """Largest over smallest eigenvalue of a symmetric matrix; infinite where rounding makes the smallest 0 or less."""
+    values = torch.linalg.eigvalsh(matrix)
+    return float(values[-1] / values[0]) if float(values[0]) > 0 else float("inf")
+
+
 def rank(matrix: torch.Tensor) -> int:
     """Numerical rank in float64: singular values above max(shape) eps times the largest."""
     return int(torch.linalg.matrix_rank(matrix.to(torch.float64)))

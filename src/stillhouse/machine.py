@@ -1,6 +1,9 @@
 """What this machine offers, and what only one process on it may do; without importing anything heavy."""
 
 import fcntl
+import resource
+import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -25,3 +28,14 @@ def hold(lock: Path) -> TextIO:
         file.close()
         raise UserError(f"{lock}: another run is working in this folder. Wait until it has ended.") from None
     return file
+
+
+def seconds() -> float:
+    """A clock for durations."""
+    return time.perf_counter()
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

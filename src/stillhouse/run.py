@@ -13,10 +13,13 @@ from typing import Any, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
+from stillhouse import machine
 from stillhouse.errors import UserError
 from stillhouse.teacher import Teacher
 
 T = TypeVar("T")
+
+_WORTH_FORETELLING = 50  # steps: below, what is foretold would be over as soon as it is told
 
 
 State = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]
@@ -47,6 +50,7 @@ class Run:
     show      draw progress bars (only when a person is watching)
     teachers  teachers that are already trained, for methods that need one
     store     where a long computation keeps its state, or None
+    clock     seconds, to say how long a long computation will take; no result depends on it, and None says nothing
     """
 
     seed: int = 0
@@ -55,6 +59,7 @@ class Run:
     show: bool = False
     teachers: tuple[Path, ...] = ()
     store: Store | None = None
+    clock: Callable[[], float] | None = None
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator for one purpose; draws for one purpose do not move those for another."""
@@ -78,6 +83,22 @@ class Run:
         self.log.debug("%s", numbers)
         if self.store is not None:
             self.store.record(numbers)
+
+    def foretell(self, what: str, steps: int, trial: Callable[[], object]) -> None:
+        """Say, before so many steps begin, how long they will take and how much memory: from one `trial` that is timed.
+
+        A trial must change nothing that a step depends on. The first is for what happens once, such as filling caches.
+        """
+        if self.clock is None or steps < _WORTH_FORETELLING:
+            return
+        trial()
+        began = self.clock()
+        trial()
+        seconds = self.clock() - began
+        self.log.info(
+            "%s: %d steps of about %.2g s, %s in all; %.0f MB so far",
+            what, steps, seconds, _duration(steps * seconds), machine.peak_memory() / 1e6,
+        )  # fmt: skip
 
     def find_teacher(self, model: object, seed: int, fingerprint: str) -> Teacher | None:
         """The teacher of this model, seed and data among `teachers`, or None."""
@@ -106,7 +127,14 @@ def start(device: str, threads: int, seed: int = 0, teachers: tuple[Path, ...] =
         ) from None
     if found.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: expected cpu, cuda or auto.")
-    return Run(seed=seed, device=found, show=sys.stderr.isatty(), teachers=teachers)
+    return Run(seed=seed, device=found, show=sys.stderr.isatty(), teachers=teachers, clock=machine.seconds)
+
+
+def _duration(seconds: float) -> str:
+    """'40 s', '12 min' or '3.5 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def stream(seed: int, purpose: str) -> int:

@@ -48,16 +48,32 @@ def parse_plugin(package: str, raw: Any, where: str) -> Any:
     return parse(module.Params, {k: v for k, v in raw.items() if k != "kind"}, where)
 
 
-def plugin(package: str, only: str | None = None) -> Any:
-    """Annotation for a field that holds the settings of one of `stillhouse.<package>`, or of that one alone."""
+def plugin(package: str, only: str | tuple[str, ...] | None = None) -> Any:
+    """Annotation for a field that holds the settings of one of `stillhouse.<package>`, or of those alone."""
+    kinds = (only,) if isinstance(only, str) else only
 
     def read(raw: Any) -> Any:
         if dataclasses.is_dataclass(raw):
             return raw
         kind = raw.get("kind") if isinstance(raw, Mapping) else raw
-        if only is not None and kind != only:
-            raise UserError(f": this method needs one of kind '{only}', found '{kind}'. Choose another.")
+        if kinds is not None and kind not in kinds:
+            known = " or ".join(f"'{each}'" for each in kinds)
+            raise UserError(f": this method needs one of kind {known}, found '{kind}'. Choose another.")
         return parse_plugin(package, raw, "")
+
+    return pydantic.PlainValidator(placed(read))
+
+
+def plugins_of(package: str) -> Any:
+    """Annotation for a field that holds the settings of any number of `stillhouse.<package>`, as a tuple."""
+
+    def read(raw: Any) -> tuple[Any, ...]:
+        if not isinstance(raw, list | tuple):
+            raise UserError(f": expected a list of {package}, found {raw!r}.")
+        return tuple(
+            each if dataclasses.is_dataclass(each) else parse_plugin(package, each, f"[{place}]")
+            for place, each in enumerate(raw)
+        )
 
     return pydantic.PlainValidator(placed(read))
 

@@ -1,170 +1,51 @@
-"""KIP: its labels, its gradient, what label solving means, and going on after an interruption."""
+"""KIP's loop, for kernels and for feature maps: what it leaves, stopping, and going on after an interruption."""
 
-import dataclasses
+import itertools
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from stillhouse import linalg, settings
-from stillhouse.errors import NumericalError
+from stillhouse import settings
+from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
 from stillhouse.methods import kip
-from stillhouse.models import ridge
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
 from stillhouse.stages.store import Store
 
 FCNN = {"kind": "ridge", "features": {"kind": "random_network"}, "space": "standardised"}
+NTK = {"kind": "kernel", "kernel": {"kind": "fully_connected", "depth": 1}, "space": "standardised"}
+NETWORKS = {"kind": "random_features", "networks": 2, "width": 4, "convolutions": [1]}
+
+every_kind = pytest.mark.parametrize(
+    "settings_of",
+    [
+        {"model": FCNN},
+        {"model": NTK},  # labels solved
+        {"model": NTK, "labels": "fixed", "corruption": 0.5},
+        {"model": NTK, "labels": "learned", "augmentation": {"shift": 1}, "family": [NTK["kernel"], NETWORKS]},
+        {"model": NTK, "labels": "learned", "patience": 8, "check_every": 2},
+    ],
+)
 
 
-def params(**changed: object) -> kip.Params:
-    return settings.parse(kip.Params, {"model": FCNN, "steps": 12, "batch": 32, **changed}, "test")
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.fixture
-def case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, kip.Problem]:
-    """Real features (40, 7), targets (40, 3), distilled features (4, 7)."""
-    rows, targets, features = drawn(40, 7), drawn(40, 3, seed=1), drawn(4, 7, seed=2)
-    return rows, targets, features, kip.Problem(rows.T @ rows, rows.T @ targets, 1e-2)
-
-
-def plain_labels(rows: torch.Tensor, targets: torch.Tensor, features: torch.Tensor, strength: float) -> torch.Tensor:
-    """Y_S = A^+ Y with the column of every real example, as the paper writes it."""
-    kernel = features @ features.T + strength * torch.eye(len(features), dtype=torch.float64)
-    return torch.linalg.pinv(rows @ features.T @ torch.linalg.inv(kernel)) @ targets
-
-
-def test_labels_from_moments_are_those_of_the_plain_formula(case: tuple) -> None:  # type: ignore[type-arg]
-    rows, targets, features, problem = case
-    fit = kip.solve_labels(features, problem)
-    torch.testing.assert_close(fit.targets, plain_labels(rows, targets, features, fit.ridge), rtol=1e-10, atol=1e-12)
-
-
-def test_weights_are_what_ridge_regression_learns_from_the_labels(case: tuple) -> None:  # type: ignore[type-arg]
-    *_, features, problem = case
-    fit = kip.solve_labels(features, problem)
-    torch.testing.assert_close(fit.weights, ridge.solve(features, fit.targets, fit.ridge), rtol=1e-10, atol=1e-12)
-    assert fit.ridge == pytest.approx(1e-2 * float((features @ features.T).trace()) / 4)
-
-
-def test_with_solved_labels_the_ridge_does_not_matter(case: tuple) -> None:  # type: ignore[type-arg]
-    *_, features, problem = case
-    other = kip.solve_labels(features, dataclasses.replace(problem, ridge_S=10.0))
-    torch.testing.assert_close(other.weights, kip.solve_labels(features, problem).weights)
-
-
-def test_solved_labels_project_least_squares_onto_the_span_of_the_features(case: tuple) -> None:  # type: ignore[type-arg]
-    rows, targets, features, problem = case
-    found = kip.solve_labels(features, problem).weights
-    mixed = drawn(4, 4, seed=6) @ features
-    torch.testing.assert_close(kip.solve_labels(mixed, problem).weights, found)
-    left = torch.linalg.lstsq(rows, targets).solution - found
-    torch.testing.assert_close(features @ problem.gram @ left, torch.zeros(4, 3, dtype=torch.float64))
-
-
-def test_over_all_real_examples_the_gradient_does_not_depend_on_the_ridge(case: tuple) -> None:  # type: ignore[type-arg]
-    rows, targets, features, problem = case
-
-    def gradient(count: int, ridge_S: float) -> torch.Tensor:
-        fit = kip.solve_labels(features, dataclasses.replace(problem, ridge_S=ridge_S))
-        return kip.feature_gradient(
-            features, fit, kip.batch_loss(fit.weights, rows[:count], targets[:count])[1], ridge_S
-        )
-
-    torch.testing.assert_close(gradient(40, 1e-3), gradient(40, 10.0))
-    assert linalg.relative_error(gradient(20, 1e-3), gradient(20, 10.0)) > 0.01  # over a batch it does
-
-
-@pytest.mark.parametrize("count", [7, 11])
-def test_as_many_images_as_features_give_least_squares_on_the_real_set_whatever_they_show(
-    case: tuple,  # type: ignore[type-arg]
-    count: int,
-) -> None:
-    rows, targets, _, problem = case
-    fit = kip.solve_labels(drawn(count, 7, seed=5), problem)
-    torch.testing.assert_close(fit.weights, torch.linalg.lstsq(rows, targets).solution)
-    torch.testing.assert_close(fit.weights, ridge.solve(drawn(count, 7, seed=5), fit.targets, fit.ridge))
-
-
-@pytest.mark.parametrize("count", [4, 11])
-def test_gradient_is_that_of_the_plain_formula(case: tuple, count: int) -> None:  # type: ignore[type-arg]
-    rows, targets, _, problem = case
-    features = drawn(count, 7, seed=3).requires_grad_()
-    fit = kip.solve_labels(features.detach(), problem)
-    kernel = features @ features.T
-    kernel = kernel + problem.ridge_S * kernel.diagonal().mean() * torch.eye(count, dtype=torch.float64)
-    weights = features.T @ torch.linalg.solve(kernel, fit.targets)
-    wanted = (rows @ weights - targets).square().mean()
-    wanted.backward()
-    loss, slope = kip.batch_loss(fit.weights, rows, targets)
-    assert float(loss) == pytest.approx(float(wanted.detach()))
-    found = kip.feature_gradient(features.detach(), fit, slope, problem.ridge_S)
-    # With m >= p the loss is at its minimum over all weights, and the gradient 0.
-    torch.testing.assert_close(found, features.grad, rtol=1e-8, atol=1e-12)
-    assert (float(found.norm()) < 1e-10) == (count > 7)
-
-
-def test_over_all_real_examples_the_change_of_the_labels_does_not_matter(case: tuple) -> None:  # type: ignore[type-arg]
-    """Envelope theorem: finite differences with the labels solved again agree with the gradient at fixed labels."""
-    rows, targets, features, problem = case
-    fit = kip.solve_labels(features, problem)
-    _, slope = kip.batch_loss(fit.weights, rows, targets)
-    found = kip.feature_gradient(features, fit, slope, problem.ridge_S)
-    direction, step = drawn(4, 7, seed=4), 1e-5
-    losses = [
-        float(kip.batch_loss(kip.solve_labels(features + sign * step * direction, problem).weights, rows, targets)[0])
-        for sign in (1, -1)
-    ]
-    assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(float((found * direction).sum()), rel=1e-6)
-
-
-def test_equal_images_are_no_obstacle(case: tuple) -> None:  # type: ignore[type-arg]
-    *_, features, problem = case
-    twice = torch.cat([features, features])
-    torch.testing.assert_close(
-        kip.solve_labels(twice[:6], problem).weights, kip.solve_labels(features, problem).weights, rtol=1e-6, atol=1e-8
-    )
-
-
-def test_training_makes_it_better(digits: RealSet) -> None:
-    scores = []
-    for steps in (0, 40):
-        made = kip.distill(digits, 1, params(steps=steps, batch=500), Run(seed=0))
-        [score] = judge.judge(made, digits, params().model, 1, 0, Run(seed=0))
-        scores.append(score.value)
-    assert scores[1] > scores[0] + 1
-    teacher = ridge.fit_real(digits, params().model, Run(seed=0))
-    assert judge.accuracy(teacher, digits, Run(seed=0)) >= scores[1] - 1
-
-
-def test_the_judge_learns_the_weights_that_training_ended_with(digits: RealSet, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    made = kip.distill(digits, 1, params(), Run(seed=1, store=store))
-    learned = ridge.fit_distilled(made, digits, params().model, Run(seed=1)).weights["weights"]
-    embedding = ridge.embed(params().model, digits, 1)
-    _, held_out = ridge.split(len(digits.train), 0.05, 1)
-    assert kip.Examples(digits, embedding, held_out, Run(seed=1), "x").accuracy(learned) == pytest.approx(
-        store.records[-1]["validation_accuracy"]
-    )
-
-
-def test_features_kept_on_disk_change_nothing(digits: RealSet, tmp_path: Path) -> None:
-    kept = kip.distill(digits, 2, params(), Run(seed=0, store=Store(tmp_path)))
-    again = kip.distill(digits, 2, params(), Run(seed=0))
-    torch.testing.assert_close(kept.inputs, again.inputs, rtol=1e-4, atol=1e-5)
+def params(**changed: Any) -> kip.Params:
+    return settings.parse(kip.Params, {"steps": 12, "batch": 40, **changed}, "test")
 
 
 class Interrupted(Exception):  # noqa: N818
     """Stands for the signal."""
 
 
-def test_an_interrupted_run_goes_on_with_the_same_bits(digits: RealSet, tmp_path: Path) -> None:
-    whole = kip.distill(digits, 1, params(), Run(seed=0, store=Store(tmp_path / "whole", interval=0)))
+@every_kind
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    settings_of: dict[str, Any], digits: RealSet, tmp_path: Path
+) -> None:
+    chosen = params(**settings_of)
+    whole = kip.distill(digits, 1, chosen, Run(seed=0, store=Store(tmp_path / "whole", interval=0)))
 
     class Dying(Store):
         def offer(self, state):  # type: ignore[no-untyped-def]
@@ -173,29 +54,77 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(digits: RealSet, tmp_path
                 raise Interrupted
 
     with pytest.raises(Interrupted):
-        kip.distill(digits, 1, params(), Run(seed=0, store=Dying(tmp_path / "one", interval=0)))
+        kip.distill(digits, 1, chosen, Run(seed=0, store=Dying(tmp_path / "one", interval=0)))
     store = Store(tmp_path / "one", interval=0)
-    assert store.kept()[1] == {"step": 7}  # type: ignore[index]
-    resumed = kip.distill(digits, 1, params(), Run(seed=0, store=store))
+    assert store.kept()[1]["step"] == 7  # type: ignore[index]
+    resumed = kip.distill(digits, 1, chosen, Run(seed=0, store=store))
     assert torch.equal(resumed.inputs, whole.inputs)
     assert torch.equal(resumed.targets, whole.targets)
-    assert [line["step"] for line in store.records] == [*kip.record_steps(12), 12]
+    done = store.records[-1]["step"]
+    assert [line["step"] for line in store.records] == [
+        *itertools.takewhile(lambda s: s <= done, kip.record_steps(12)),
+        done,
+    ]
 
 
-def test_images_that_are_no_numbers_stop_with_the_step(digits: RealSet) -> None:
+@every_kind
+def test_training_makes_it_better(settings_of: dict[str, Any], digits: RealSet) -> None:
+    scores = []
+    for steps in (0, 60):
+        chosen = params(**{**settings_of, "steps": steps, "batch": 400, "learning_rate": 0.03})
+        made = kip.distill(digits, 1, chosen, Run(seed=0))
+        [score] = judge.judge(made, digits, chosen.model, 1, 0, Run(seed=0))
+        scores.append(score.value)
+    assert scores[1] > scores[0] + 1
+
+
+@pytest.mark.parametrize(("model", "rate"), [(FCNN, 3e37), (NTK, 1e200)])
+def test_numbers_that_are_none_stop_with_the_step(model: dict[str, Any], rate: float, digits: RealSet) -> None:
     with pytest.raises(NumericalError, match=r"step \d+"):
-        kip.distill(digits, 1, params(learning_rate=3e37), Run(seed=0))
+        kip.distill(digits, 1, params(model=model, learning_rate=rate), Run(seed=0))
 
 
 def test_progress_is_recorded_ever_less_often() -> None:
     assert list(kip.record_steps(13)) == [0, 1, 2, 3, 4, 6, 9]
     assert len(list(kip.record_steps(30_000))) < 30
-    assert kip.budget(params(steps=3000)) == pytest.approx(0.1)
+    assert kip.budget(params(model=NTK, steps=3000)) == pytest.approx(0.1)
 
 
-def test_moments_of_the_pass_are_those_of_the_teacher(digits: RealSet) -> None:
-    embedding = ridge.embed(params().model, digits, 0)
-    fitted, _ = ridge.split(len(digits.train), 0.05, 0)
-    sums = linalg.Moments(embedding.map.dim, 10)
-    kip.Examples(digits, embedding, fitted, Run(seed=0), "x", sums)
-    assert torch.equal(sums.gram, ridge.moments(digits, embedding, fitted, Run(seed=0)).gram)
+def test_without_a_better_accuracy_for_so_long_it_ends_with_the_best_set(digits: RealSet, tmp_path: Path) -> None:
+    # Steps so large that every one makes it worse than the start, or hardly better.
+    store = Store(tmp_path)
+    chosen = params(model=NTK, labels="fixed", steps=60, learning_rate=30.0, patience=4, check_every=2)
+    made = kip.distill(digits, 1, chosen, Run(seed=0, store=store))
+    steps = made.recipe["numerics"]["steps"]
+    assert 4 <= steps < 60
+    last = store.records[-1]
+    assert last["step"] == steps
+    assert last["validation_accuracy"] == max(line["validation_accuracy"] for line in store.records)
+
+
+def test_how_long_it_takes_is_said_before_it_begins(digits: RealSet, caplog: pytest.LogCaptureFixture) -> None:
+    chosen = params(model=NTK, labels="fixed", steps=50)
+    ticks = iter([0.0, 12.0])
+    with caplog.at_level(logging.INFO):
+        told = kip.distill(digits, 1, chosen, Run(seed=0, clock=lambda: next(ticks)))
+    assert "KIP, 10 images: 50 steps of about 12 s, 10 min in all; " in caplog.text
+    assert "MB so far" in caplog.text
+    untold = kip.distill(digits, 1, chosen, Run(seed=0))
+    assert torch.equal(told.inputs, untold.inputs)  # the trial leaves no trace
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": FCNN, "labels": "fixed"},
+        {"model": FCNN, "family": [NETWORKS]},
+        {"model": FCNN, "corruption": 0.5},
+        {"model": NTK, "corruption": 1.0},
+        {"model": {"kind": "mlp"}},
+        {"model": NTK, "family": "ntk"},
+        {"model": NTK, "family": ["no such kernel"]},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="test"):
+        params(**wrong)

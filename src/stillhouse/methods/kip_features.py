@@ -1,7 +1,6 @@
-"""Kernel inducing points: images trained by gradient descent so that kernel ridge regression on them fits the real set.
+"""KIP's objective where the kernel is that of an explicit feature map phi, with labels solved on the whole real set.
 
-Nguyen, Chen, Lee (2021). Defaults are the comparison of Chen, Huang, Weng (2024), section 7.2 and code: the kernel of a random
-feature map phi, Adam, labels solved for the whole training set at every step. For examples as rows, F_S = phi(X_S) (m, p):
+Chen, Huang, Weng (2024), section 7.2 and code. For examples as rows, F_S = phi(X_S) (m, p):
 
     K = F_S F_S^T + lambda_S I,   W_S = F_S^T K^-1 Y_S,   minimise |F_b W_S - Y_b|^2 / (b c) over X_S for batches b of real
     examples
@@ -14,12 +13,10 @@ n is.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field
 
 from stillhouse import linalg, settings
 from stillhouse.errors import NumericalError
@@ -27,30 +24,6 @@ from stillhouse.methods.random_images import sample
 from stillhouse.models import ridge
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
-
-# Labels are solved: the largest target of an example need not be that of the class it began as.
-SOFT_LABELS = True
-
-# Steps after which progress is recorded: each half as far again as the one before, so that a run of 30 000 has some 25.
-_RECORDED = 1.5
-
-
-@dataclass(frozen=True)
-class Params:
-    """Settings. Defaults: Chen et al. (2024), code of their comparison with KIP."""
-
-    model: Annotated[
-        ridge.Params,
-        settings.plugin("models", only="ridge"),
-        Field(description="the ridge regression whose feature map gives the kernel: a name under models"),
-    ]
-    steps: Annotated[int, Field(ge=0, description="of Adam")] = 30_000
-    full_steps: Annotated[int, Field(ge=1, description="of the published setting: what `steps` is a part of")] = 30_000
-    learning_rate: Annotated[float, Field(gt=0, description="of Adam; Chen et al.: 0.01")] = 0.01
-    batch: Annotated[int, Field(ge=1, description="real examples a step; Chen et al.: 5000")] = 5000
-    ridge_S: Annotated[  # noqa: N815  the paper's lambda_S
-        float, Field(gt=0, description="lambda_S over the mean diagonal entry of F_S F_S^T; Chen et al.: 1e-6")
-    ] = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,70 +58,58 @@ class Fit:
     ridge: float
 
 
-def budget(params: Params) -> float:
-    """The part of the published number of steps."""
-    return params.steps / params.full_steps
+class Objective:
+    """What KIP descends (see `kip.Objective`); the support set is 'inputs' (m, d), float32, alone."""
 
+    def __init__(self, real: RealSet, model: ridge.Params, batch: int, ridge_S: float, run: Run) -> None:
+        self._real, self._model, self._batch, self._run = real, model, batch, run
+        self._embedding = ridge.embed(model, real, run.seed)
+        fitted, held_out = ridge.split(len(real.train), model.validation, run.seed)
+        sums = linalg.Moments(self._embedding.map.dim, real.n_classes, run.device)
+        self._examples = Examples(real, self._embedding, fitted, run, "fitted", sums)
+        self._held_out = Examples(real, self._embedding, held_out, run, "held_out")
+        self._problem = Problem(sums.gram, sums.cross, ridge_S)
 
-def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
-    """Train m = per_class x classes images, from random real ones, with labels solved at every step.
+    def start(self, per_class: int) -> dict[str, torch.Tensor]:
+        """Random real images."""
+        chosen = sample(self._real, per_class, self._run.generator("images"))
+        started = self._embedding.space.forward(pixels(self._real.train.inputs[chosen])).flatten(1).to(self._run.device)
+        self._started = started.clone()
+        return {"inputs": started}
 
-    Raises NumericalError naming the step at which a number is no longer finite. Resumes from the run's store.
-    """
-    embedding = ridge.embed(params.model, real, run.seed)
-    fitted, held_out = ridge.split(len(real.train), params.model.validation, run.seed)
-    sums = linalg.Moments(embedding.map.dim, real.n_classes, run.device)
-    examples = Examples(real, embedding, fitted, run, "fitted", sums)
-    checked = Examples(real, embedding, held_out, run, "held_out")
-    problem = Problem(sums.gram, sums.cross, params.ridge_S)
-    chosen = sample(real, per_class, run.generator("images"))
-    started = embedding.space.forward(pixels(real.train.inputs[chosen])).flatten(1).to(run.device)
-    inputs = _trained(started, embedding, problem, examples, checked, params, run).to(torch.float64)
-    fit = solve_labels(embedding.map(inputs), problem)
-    moved = linalg.relative_error(inputs, started.to(inputs))
-    run.record(step=params.steps, validation_accuracy=checked.accuracy(fit.weights), distance_to_start=moved)
-    return DistilledSet(
-        inputs=inputs.reshape(-1, *real.shape).cpu(),
-        targets=fit.targets.cpu(),
-        classes=real.classes,
-        space=embedding.space.settings(),
-        model={**settings.dump(params.model), "seed": run.seed},
-        schedule={"ridge": fit.ridge},
-    )
-
-
-def _trained(
-    started: torch.Tensor, embedding: ridge.Embedding, problem: Problem, examples: Examples, checked: Examples, params: Params,
-    run: Run,
-) -> torch.Tensor:  # fmt: skip
-    """Inputs (m, d) after all steps from `started` (m, d), float32."""
-    inputs = started.clone().requires_grad_()
-    optimiser = torch.optim.Adam([inputs], lr=params.learning_rate)
-    draw = run.generator("batches")
-    first = _resume(run, inputs, optimiser, draw)
-    recorded = set(record_steps(params.steps))
-    for step in run.progress(range(first, params.steps), params.steps - first, f"KIP, {len(inputs)} images"):
-        features = embedding.map(inputs)
+    def descend(self, support: Mapping[str, torch.Tensor], draw: torch.Generator) -> float:
+        """Labels from the moments, the gradient in closed form, then through phi. Raises NumericalError for features of NaN."""
+        features = self._embedding.map(support["inputs"])
         exact = features.detach().to(torch.float64)
         if not bool(exact.isfinite().all()):
-            raise NumericalError(f"step {step}: features of the images are NaN or infinite")
-        fit = solve_labels(exact, problem)
-        if step in recorded:
-            run.record(step=step, validation_accuracy=checked.accuracy(fit.weights))
-        _, slope = batch_loss(fit.weights, *examples.drawn(params.batch, draw))
-        optimiser.zero_grad()
-        torch.autograd.backward(features, feature_gradient(exact, fit, slope, problem.ridge_S).to(features))
-        optimiser.step()
-        run.offer(functools.partial(_state, step + 1, inputs, optimiser, draw))
-    return inputs.detach()
+            raise NumericalError("features of the images are NaN or infinite")
+        fit = solve_labels(exact, self._problem)
+        loss, slope = batch_loss(fit.weights, *self._examples.drawn(self._batch, draw))
+        torch.autograd.backward(features, feature_gradient(exact, fit, slope, self._problem.ridge_S).to(features))
+        return float(loss)
 
+    @torch.no_grad()
+    def score(self, support: Mapping[str, torch.Tensor]) -> float:
+        """Percent of the held-out examples classified rightly. Raises NumericalError for features of NaN."""
+        features = self._embedding.map(support["inputs"]).to(torch.float64)
+        if not bool(features.isfinite().all()):
+            raise NumericalError("features of the images are NaN or infinite")
+        return self._held_out.accuracy(solve_labels(features, self._problem).weights)
 
-def record_steps(steps: int) -> Iterator[int]:
-    """The steps before which progress is recorded: 0, 1, 2, 3, 5, 8, 12, ..., each half as far again as the one before."""
-    step = 0
-    while step < steps:
-        yield step
-        step = max(step + 1, round(step * _RECORDED))
+    def finish(self, support: Mapping[str, torch.Tensor], steps: int) -> DistilledSet:
+        """With the labels solved once more, for the inputs in float64."""
+        inputs = support["inputs"].to(torch.float64)
+        fit = solve_labels(self._embedding.map(inputs), self._problem)
+        moved = linalg.relative_error(inputs, self._started.to(inputs))
+        self._run.record(step=steps, validation_accuracy=self._held_out.accuracy(fit.weights), distance_to_start=moved)
+        return DistilledSet(
+            inputs=inputs.reshape(-1, *self._real.shape).cpu(),
+            targets=fit.targets.cpu(),
+            classes=self._real.classes,
+            space=self._embedding.space.settings(),
+            model={**settings.dump(self._model), "seed": self._run.seed},
+            schedule={"ridge": fit.ridge},
+        )
 
 
 def solve_labels(features: torch.Tensor, problem: Problem) -> Fit:
@@ -243,24 +204,3 @@ class Examples:
         else:
             found = self._embedding.features(pixels(self._real.train.inputs[index]).to(self._run.device))
         return found, linalg.one_hot(self._real.train.targets[index], self._real.n_classes).to(found)
-
-
-def _state(
-    step: int, inputs: torch.Tensor, optimiser: torch.optim.Adam, draw: torch.Generator
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """All that the next step depends on."""
-    moments = {name: value for name, value in optimiser.state[inputs].items() if isinstance(value, torch.Tensor)}
-    return {"inputs": inputs.detach(), "draw": draw.get_state(), **moments}, {"step": step}
-
-
-def _resume(run: Run, inputs: torch.Tensor, optimiser: torch.optim.Adam, draw: torch.Generator) -> int:
-    """Put the state that the run's store kept back where it belongs; the number of steps already done."""
-    kept = run.kept()
-    if kept is None:
-        return 0
-    tensors, numbers = kept
-    with torch.no_grad():
-        inputs.copy_(tensors.pop("inputs"))
-    draw.set_state(tensors.pop("draw"))
-    optimiser.state[inputs] = dict(tensors)
-    return int(numbers["step"])

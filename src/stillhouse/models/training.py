@@ -5,6 +5,7 @@ A network is an `nn.Sequential` whose last layer is the linear classifier; the m
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from stillhouse.sets import DistilledSet, RealSet, pixels
 from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
 
+_CHUNK = 2048  # validation examples scored at once
 # How far the targets of one example may sum from 1 and still be probabilities.
 _PROBABILITY = 1e-3
 # What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
@@ -49,6 +51,20 @@ class Training:
             description="mse: half the squared distance to the targets; cross_entropy: for targets that are probabilities"
         ),
     ] = "mse"
+    learning_rates: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        Field(
+            description="tried on a distilled set instead of learning_rate; the one of the best accuracy on validation "
+            "examples is used, the smaller of equals (KIP's notebook); empty: learning_rate alone"
+        ),
+    ] = ()
+    validation: Annotated[
+        int, Field(ge=1, description="the last so many training examples choose among learning_rates (KIP: 5000)")
+    ] = 5000
+    targets: Annotated[
+        Literal["own", "hard"],
+        Field(description="of a distilled set; own: as they stand in its file; hard: one-hot, of the largest"),
+    ] = "own"
     precision: Annotated[
         Literal["float32", "bfloat16"],
         Field(description="of the products before the last layer; weights and the last layer stay in float32"),
@@ -106,10 +122,13 @@ def fit_distilled(
         )
     space = whitening.fit(params.space, real)
     inputs = distilled.inputs_in(space).to(run.device, torch.float32)
-    targets = distilled.targets.to(inputs)
+    hard = params.training.targets == "hard"
+    targets = (linalg.one_hot(distilled.labels, real.n_classes) if hard else distilled.targets).to(inputs)
     if params.training.loss == "cross_entropy":
         _check_probabilities(targets, distilled.name)
     examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
+    if params.training.learning_rates:
+        return _best_rate(network, examples, space, real, params, run, at_once)
     return _fit(network, examples, params.training.epochs, space, real, params, run, at_once)
 
 
@@ -230,9 +249,10 @@ def _fit(
     params: Settings,
     run: Run,
     at_once: int | None,
+    training: Training | None = None,
 ) -> Teacher:
     initialise(network, run.generator("initial weights"), run.device)
-    notes = train(network, examples, params.training, epochs, run, at_once)
+    notes = train(network, examples, training or params.training, epochs, run, at_once)
     return Teacher(
         model=settings.dump(params),
         seed=run.seed,
@@ -241,6 +261,48 @@ def _fit(
         data=real.identity,
         notes={"shape": list(real.shape), "classes": real.n_classes, "examples": examples.count, **notes},
     )
+
+
+def _best_rate(
+    network: nn.Sequential,
+    examples: Examples,
+    space: Space,
+    real: RealSet,
+    params: Settings,
+    run: Run,
+    at_once: int | None,
+) -> Teacher:
+    """Trained with each of the learning rates; one with which training ends in numbers that are none is out."""
+    best: tuple[float, Teacher] | None = None
+    for each in sorted(params.training.learning_rates):
+        tried = dataclasses.replace(params.training, learning_rate=each)
+        try:
+            fitted = _fit(network, examples, params.training.epochs, space, real, params, run, at_once, tried)
+        except NumericalError as problem:
+            run.log.info("learning rate %g: %s", each, problem)
+            continue
+        right = _validation_accuracy(network, real, space, tried, run, at_once)
+        if best is None or right > best[0]:
+            notes = {**fitted.notes, "learning_rate": each, "validation_accuracy": right}
+            best = right, dataclasses.replace(fitted, notes=notes)
+    if best is None:
+        raise NumericalError(
+            f"training: none of the learning rates {list(params.training.learning_rates)} gave numbers"
+        )
+    return best[1]
+
+
+@torch.inference_mode()
+def _validation_accuracy(
+    network: nn.Sequential, real: RealSet, space: Space, training: Training, run: Run, at_once: int | None
+) -> float:
+    """Fraction of the last training examples that the trained network classifies rightly."""
+    index = torch.arange(max(0, len(real.train) - training.validation), len(real.train))
+    right = 0
+    for images, labels in real.train.chunks(at_once or _CHUNK, index):
+        found = scores(network, space.forward(images.to(run.device)), training.precision)
+        right += int((found.argmax(1).cpu() == labels).sum())
+    return right / len(index)
 
 
 def _backward(

@@ -4,14 +4,12 @@ import contextlib
 import json
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stillhouse import artifact
+from stillhouse import artifact, machine
 from stillhouse.stages.store import Store
 
 
@@ -37,8 +35,7 @@ def cost(path: Path, device: str, threads: int, store: Store | None = None) -> I
     started = time.perf_counter()
     yield
     seconds = time.perf_counter() - started if store is None else store.seconds
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    peak = machine.peak_memory() / 1e6
     found: dict[str, Any] = {"seconds": round(seconds, 3), "peak_memory_mb": round(peak), "host": platform.node()}
     found |= {"device": device, "threads": threads}
     if store is not None and store.records:

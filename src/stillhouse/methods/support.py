@@ -1,0 +1,43 @@
+"""What methods that train points share: class-balanced batches of real examples, and parts of images that are frozen."""
+
+from __future__ import annotations
+
+import torch
+
+from stillhouse.sets import RealSet
+
+
+class Balanced:
+    """Batches with the same number of examples of every class, each drawn without replacement within its batch."""
+
+    def __init__(self, real: RealSet, index: torch.Tensor) -> None:
+        """Of the training examples at `index`."""
+        labels = real.train.targets[index]
+        self._by_class = [index[labels == label] for label in range(real.n_classes)]
+
+    def draw(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        """Positions (b,) of count // c examples of each class, at least one and at most all of a class's."""
+        share = max(1, count // len(self._by_class))
+        chosen = [of[torch.randperm(len(of), generator=rng)[:share]] for of in self._by_class]
+        return torch.cat(chosen)
+
+
+def corrupt(
+    inputs: torch.Tensor, fraction: float, kind: str, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Replace a random `fraction` of each image's pixels, all channels of a pixel together: (m, *shape) inputs and a mask of
+    what was replaced, (m, *shape) bool.
+
+    kind: 'zero' puts 0, the mean of a standardised space; 'noise' a draw from N(0, 1). KIP, section 3 (rho-corruption).
+    """
+    # Inputs without channels and positions, such as tables, lose single values.
+    positions = inputs.shape[2:] if inputs.ndim > 3 else inputs.shape[1:]
+    pixels = positions.numel()
+    order = torch.rand(len(inputs), pixels, generator=rng).argsort(1)
+    mask = torch.zeros(len(inputs), pixels, dtype=torch.bool)
+    mask.scatter_(1, order[:, : round(fraction * pixels)], True)
+    mask = mask.view(len(inputs), *([1] * (inputs.ndim - 1 - len(positions))), *positions).expand(inputs.shape)
+    mask = mask.to(inputs.device)
+    drawn = torch.randn(inputs.shape, generator=rng, dtype=torch.float64)  # in any case: kinds differ in nothing else
+    content = drawn.to(inputs) if kind == "noise" else torch.zeros_like(inputs)
+    return torch.where(mask, content, inputs), mask

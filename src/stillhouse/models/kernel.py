@@ -1,0 +1,221 @@
+"""Kernel ridge regression with a kernel function: no feature map is written down.
+
+    f(x) = k(x, X_S) a + 1/c,   (K_SS + ridge I) a = Y_S - 1/c,   ridge = `ridge` x mean diagonal entry of K_SS
+
+Nguyen, Chen, Lee (2021), section 3: targets are one-hot minus 1/c. On a whole real set the n x n system is out of reach;
+there the solution is sought in the span of k(., centres) for some random training images (Nystroem), on all examples:
+
+    minimise |K_nM a - Y|^2 + ridge a^T K_MM a,   which needs K_Mn K_nM (M, M) and K_Mn Y (M, c) alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from stillhouse import kernels, linalg, settings, spaces
+from stillhouse.data import whitening
+from stillhouse.data.whitening import Pixels
+from stillhouse.kernels import Kernel, tiles
+from stillhouse.models import ridge
+from stillhouse.models.ridge import Grid
+from stillhouse.run import Run, stream
+from stillhouse.sets import DistilledSet, RealSet, pixels
+from stillhouse.spaces import Space
+from stillhouse.teacher import Teacher
+
+# Scores of distilled sets are compared, example by example, with those of this model trained on the whole real set.
+COMPARED = True
+
+CHUNK = 2048  # real examples whose kernel values are held at once
+
+
+@dataclass(frozen=True)
+class Params:
+    """Settings. Defaults: the notebook of Nguyen, Chen, Lee (2021)."""
+
+    kernel: Annotated[Any, settings.plugin("kernels"), Field(description="kernel: a file of kernels/")]
+    space: whitening.SpaceSettings = field(default_factory=Pixels)
+    ridge: Annotated[float, Field(gt=0, description="over the mean diagonal entry of K_SS; KIP: 1e-6")] = 1e-6
+    centred: Annotated[bool, Field(description="fit one-hot targets minus 1/c")] = True
+    precision: Annotated[
+        Literal["float64", "float32"],
+        Field(description="of kernel values of real examples; those of distilled ones, and all solving, are float64"),
+    ] = "float64"
+    centres: Annotated[
+        int, Field(ge=1, description="training images in whose span the model of the whole real set is sought")
+    ] = 5000
+    ridges_real: Annotated[
+        Grid, Field(description="exponents of the ridges tried on the whole real set; the best on validation data")
+    ] = field(default_factory=lambda: Grid(-6.0, 2.0, 1.0))
+    validation: Annotated[
+        float, Field(gt=0, lt=1, description="fraction of the training examples that are held out where one is chosen")
+    ] = 0.05
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of real examples and their kernel values."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+
+@dataclass(frozen=True)
+class System:
+    """K_SS + ridge I of a support set, factorised in float64.
+
+    matrix  K_SS + ridge I, (m, m)
+    ridge   absolute
+    """
+
+    matrix: torch.Tensor
+    ridge: float
+    cholesky: linalg.Cholesky
+
+    @classmethod
+    def of_gram(cls, gram: torch.Tensor, relative: float) -> System:
+        """From K_SS (m, m) and the ridge over its mean diagonal entry. Raises NumericalError where K_SS is not positive."""
+        strength = relative * float(gram.diagonal().mean())
+        matrix = gram + strength * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        return cls(matrix, strength, linalg.jittered_cholesky(matrix))
+
+    def numerics(self) -> dict[str, float]:
+        """What a recipe says of the solve: the ridge, the jitter that Cholesky needed, the condition number of the matrix."""
+        return {
+            "ridge": self.ridge,
+            "jitter": self.cholesky.jitter,
+            "condition": linalg.condition(self.matrix),
+        }
+
+
+def build(params: Params, shape: tuple[int, ...], seed: int) -> Kernel:
+    """The kernel that a model of this seed has."""
+    return kernels.build(params.kernel, shape, stream(seed, "kernel"))
+
+
+def shift(params: Params, classes: int) -> float:
+    """What is subtracted from one-hot targets before fitting."""
+    return 1 / classes if params.centred else 0.0
+
+
+def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
+    """Fit on the training part in the span of `centres`, choose the ridge on the validation part; the larger wins a tie."""
+    kernel, space = build(params, real.shape, run.seed), whitening.fit(params.space, real)
+    fitted, held_out = ridge.split(len(real.train), params.validation, run.seed)
+    order = torch.randperm(len(fitted), generator=run.generator("centres"))[: params.centres]
+    centres = inputs_at(real, fitted[order].sort().values, space, params, run)
+    gram = tiles.gram(kernel, centres.to(torch.float64))
+    sums = moments(real, fitted, kernel, centres, space, params, run)
+    ridges = params.ridges_real.values()
+    scale = float(gram.diagonal().mean())
+    # (K_Mn K_nM + ridge K_MM)^-1 K_Mn Y for every ridge
+    found = [linalg.jittered_cholesky(sums.gram + each * scale * gram).solve(sums.cross) for each in ridges]
+    accuracies = _accuracies(real, held_out, kernel, centres, found, space, params, run)
+    best = max(zip(accuracies, ridges, range(len(ridges)), strict=True))[2]
+    notes = {
+        "ridge": ridges[best],
+        "ridges": ridges,
+        "validation_accuracy": accuracies,
+        "examples": sums.count,
+        "centres": len(centres),
+    }
+    return _teacher(params, run.seed, centres, found[best], space, real, notes)
+
+
+def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
+    """Fit on a distilled set. A set that lives in this model's space is used as it is; another goes through pixels."""
+    kernel, space = build(params, real.shape, run.seed), whitening.fit(params.space, real)
+    inputs = distilled.inputs_in(space).to(run.device)
+    system = System.of_gram(tiles.gram(kernel, inputs), params.ridge)
+    targets = distilled.targets.to(inputs) - shift(params, real.n_classes)
+    return _teacher(params, run.seed, inputs, system.cholesky.solve(targets), space, real, system.numerics())
+
+
+def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from pixels (b, *shape) to scores (b, c), float64, on `device`."""
+    params = settings.parse(Params, teacher.model, "model")
+    space = spaces.from_settings(teacher.space)
+    support = teacher.weights["support"].to(device, params.dtype)
+    kernel = build(params, tuple(support.shape[1:]), teacher.seed)
+    weights = teacher.weights["coefficients"].to(device)
+    constant = shift(params, weights.shape[1])
+
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        rows = space.forward(images.to(params.dtype))
+        return tiles.cross(kernel, rows, support).to(weights) @ weights + constant
+
+    return predict
+
+
+def inputs_at(real: RealSet, index: torch.Tensor, space: Space, params: Params, run: Run) -> torch.Tensor:
+    """The training examples at `index` in the model's space and precision, (b, *shape)."""
+    return space.forward(pixels(real.train.inputs[index]).to(run.device, params.dtype))
+
+
+def moments(
+    real: RealSet,
+    index: torch.Tensor,
+    kernel: Kernel,
+    support: torch.Tensor,
+    space: Space,
+    params: Params,
+    run: Run,
+) -> linalg.Moments:
+    """K_St K_tS (m, m) and K_St (Y_t - 1/c) (m, c) over the training examples at `index`, in one pass.
+
+    `support` (m, *shape) in the model's precision. Memory does not grow with the number of examples.
+    """
+    sums = linalg.Moments(len(support), real.n_classes, run.device)
+    for block, targets in blocks(real, index, kernel, support, space, params, run):
+        sums.add(block, targets)
+    return sums
+
+
+def blocks(
+    real: RealSet,
+    index: torch.Tensor,
+    kernel: Kernel,
+    support: torch.Tensor,
+    space: Space,
+    params: Params,
+    run: Run,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """K_tS (b, m) and targets Y_t - 1/c (b, c), float64, of the training examples at `index`, a chunk at a time."""
+    chunks = torch.split(index, CHUNK)
+    for positions in run.progress(chunks, len(chunks), "kernel"):
+        rows = inputs_at(real, positions, space, params, run)
+        targets = linalg.one_hot(real.train.targets[positions], real.n_classes) - shift(params, real.n_classes)
+        yield tiles.cross(kernel, rows, support), targets.to(rows.device)
+
+
+def _accuracies(
+    real: RealSet,
+    index: torch.Tensor,
+    kernel: Kernel,
+    centres: torch.Tensor,
+    found: list[torch.Tensor],
+    space: Space,
+    params: Params,
+    run: Run,
+) -> list[float]:
+    """Fraction of the examples at `index` classified rightly by each of the coefficients `found`."""
+    right = [0] * len(found)
+    for block, targets in blocks(real, index, kernel, centres, space, params, run):
+        for i, weights in enumerate(found):
+            right[i] += int(((block.to(weights) @ weights).argmax(1) == targets.argmax(1)).sum())
+    return [hits / len(index) for hits in right]
+
+
+def _teacher(
+    params: Params, seed: int, support: torch.Tensor, weights: torch.Tensor, space: Space, real: RealSet, notes: dict[str, Any]
+) -> Teacher:  # fmt: skip
+    return Teacher(
+        model=settings.dump(params),
+        seed=seed,
+        weights={"support": support.cpu(), "coefficients": weights.cpu()},
+        space=space.settings(),
+        data=real.identity,
+        notes=notes,
+    )
