@@ -251,6 +251,10 @@ def test_a_label_is_not_a_setting_of_a_method_but_of_a_study(raw: Raw) -> None:
     assert (labels["exact"], labels["linear"], labels["whole"]) == ("another name", "LINEAR", "all real images")
 
 
+def test_a_study_is_told_which_model_a_set_is_made_for(raw: Raw) -> None:
+    assert json.loads(planned(raw).settings_of_study("table"))["made_for"] == {"exact": "linear"}
+
+
 def test_a_setting_makes_only_its_own_experiment_old(raw: Raw) -> None:
     louder = copy.deepcopy(raw)
     louder["experiments"]["exact"]["noise"] = 0.2

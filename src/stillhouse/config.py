@@ -66,7 +66,10 @@ class Study:
     analyses: Annotated[tuple[str, ...], Field(description="names under analyses: numbers that are no scores")] = ()
     published: Annotated[
         str,
-        Field(description="the paper and table to set beside: a file of reporting/published, and a table; '': none"),
+        Field(
+            description="the paper and table to set beside: a file of reporting/published, and a table; several with ';' between "
+            "them; '': none"
+        ),
     ] = ""
     figures: Annotated[tuple[str, ...], Field(description="figures that its notebook draws beside the usual ones")] = ()
     pictures: Annotated[tuple[Picture, ...], Field(description="figures of distilled images, of the first seed")] = ()

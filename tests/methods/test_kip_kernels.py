@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse import linalg, settings
+from stillhouse import kernels, linalg, settings
 from stillhouse.methods import kip, kip_kernels, label_solve, random_images
 from stillhouse.models import kernel as model_kernel
 from stillhouse.run import Run
@@ -165,3 +165,12 @@ def test_the_record_ends_with_what_the_model_scores(digits: RealSet, tmp_path: P
     kip.distill(digits, 1, params(steps=3), Run(seed=0, store=store))
     assert [line["step"] for line in store.records] == [0, 1, 2, 3]
     assert store.records[-1]["distance_to_start"] > 0
+
+
+def test_a_kernel_of_explicit_features_gives_the_matrices_it_would_give_piece_by_piece(toy: RealSet) -> None:
+    networks = {"kind": "random_features", "networks": 2, "width": 3, "convolutions": [1]}
+    kernel = kernels.build(settings.parse_plugin("kernels", networks, "test"), toy.shape, 0)
+    rows, inputs = drawn(5, *toy.shape), drawn(3, *toy.shape, seed=1)
+    across, gram = kip_kernels.matrices(kernel, rows, inputs)
+    torch.testing.assert_close(across, kernel(rows, inputs))
+    torch.testing.assert_close(gram, kernel.gram(inputs))

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,45 @@ def test_a_panel_shows_the_whole_set_the_sets_and_the_paper(layout: Layout) -> N
     assert list(lines["paper"].get_ydata()) == [86.41, 86.41]
     assert "paper" not in figure.axes[1].get_legend_handles_labels()[1]  # nothing is published for digits
     assert sorted(text.get_text() for text in figure.legends[0].get_texts()) == sorted(lines)
+    plt.close(figure)
+
+
+def test_of_many_models_a_data_sets_panels_fold_into_rows(layout: Layout) -> None:
+    tidy = study.tidy(layout, study.scores(layout))
+    more = {f"m{i}": f"M{i}" for i in range(5)}
+    parts = [tidy.assign(model=name) for name in more]
+    figure = figures.accuracy(replace(layout, labels={**layout.labels, **more}), pd.concat(parts))
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    labelled = [axis.get_title(loc="left") for axis in figure.axes if axis.get_xlabel() == "images per class"]
+    plt.close(figure)
+    assert titles == [f"{dataset}, M{i}" for dataset in ("mnist", "digits") for i in range(5)]
+    assert labelled == ["digits, M2", "digits, M3", "digits, M4"]  # the lowest of each of three columns
+
+
+def test_all_published_numbers_of_a_size_are_drawn(layout: Layout) -> None:
+    tidy = study.tidy(layout, study.scores(layout))
+    tidy.loc[
+        (tidy["experiment"] == "random") & (tidy["dataset"] == "mnist") & (tidy["per_class"] == 1), "published"
+    ] = 25.0
+    figure = figures.accuracy(layout, tidy)
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    crosses: Any = lines[labels.index("paper")]
+    plt.close(figure)
+    drawn = sorted(zip(crosses.get_xdata(), crosses.get_ydata(), strict=True))
+    assert drawn == [(1, 25.0), (1, 86.41), (10, 86.41)]
+
+
+def test_where_there_is_one_size_every_set_has_a_line(layout: Layout) -> None:
+    tidy = study.tidy(layout, study.scores(layout))
+    figure = figures.accuracy(layout, tidy[tidy["per_class"].isna() | (tidy["per_class"] == 10)])
+    mnist = figure.axes[0]
+    assert [label.get_text() for label in mnist.get_yticklabels()] == ["exact_sets", "random real images"]
+    lines: dict[str, Any] = dict(zip(*reversed(mnist.get_legend_handles_labels()), strict=True))
+    sets = lines["sets, mean and deviation"].lines[0]
+    assert list(zip(sets.get_xdata(), sets.get_ydata(), strict=True)) == [(pytest.approx(86.3), 0), (65.5, 1)]
+    assert list(zip(lines["paper"].get_xdata(), lines["paper"].get_ydata(), strict=True)) == [(86.41, 0)]
+    assert list(lines["all real images"].get_xdata()) == [86.2, 86.2]
+    assert mnist.get_ylim() == (1.5, -0.5)  # the first from above
     plt.close(figure)
 
 

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -41,7 +42,7 @@ def test_table_3_of_chen_2024_is_as_printed(
 def test_table_3_of_chen_2024_is_complete() -> None:
     rows = published.table("chen2024, Table 3")
     assert len(rows) == 3 * 3 * 4  # data sets, models, and sizes with the whole set
-    assert rows.columns.tolist() == [*published.KEYS, "value", "std", "source"]
+    assert rows.columns.tolist() == [*published.KEYS, "experiment", "value", "std", "source"]
     assert rows["std"].isna().all()
 
 
@@ -66,32 +67,154 @@ def test_an_unknown_paper_or_table_names_the_nearest(reference: str, text: str) 
     assert str(caught.value).startswith(text)
 
 
+HEAD = ["table", "method", "dataset", "model", "per_class", "metric", "value", "std", "unit", "note"]
+# Data sets that papers report and this project does not have.
+FOREIGN = {"celeba", "tiny_imagenet", "any"}
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_paper_is_written_in_this_projects_words(paper: str) -> None:
     rows = pd.read_csv(published._FOLDER / f"{paper}.csv", dtype={"per_class": "Int64"})
-    assert rows.columns.tolist() == [
-        "table",
-        "method",
-        "dataset",
-        "model",
-        "per_class",
-        "metric",
-        "value",
-        "std",
-        "unit",
-        "note",
-    ]
-    assert set(rows["dataset"]) <= set(plugins.available("data"))
-    assert {"whole", "krr_exact"} & set(rows["method"])
+    assert rows.columns.tolist() in (HEAD, [*HEAD, "experiment"])
+    assert set(rows["dataset"]) <= {*plugins.available("data"), *FOREIGN}
+    assert all(re.fullmatch(r"\w+", name) for column in ("method", "model") for name in rows[column])
+    assert set(rows["method"]) & {"whole", "frepo", *plugins.available("methods")}
     assert not rows[["table", "method", "dataset", "model", "metric", "value"]].isna().any().any()
+    assert not rows["table"].str.contains(";").any()  # which separates tables in a reference
     assert rows[rows["method"] == "whole"]["per_class"].isna().all()
-    assert rows[rows["metric"] == "test accuracy"]["value"].between(0, 100).all()
+    assert rows[rows["metric"].str.startswith("test accuracy")]["value"].between(5, 100).all()  # percent, no fraction
 
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_published_number_stands_once(paper: str) -> None:
     rows = pd.read_csv(published._FOLDER / f"{paper}.csv", dtype={"per_class": "Int64"})
-    assert not rows.duplicated(["table", *published.KEYS]).any()
+    beside = ["experiment"] if "experiment" in rows else []
+    assert not rows.duplicated(["table", *published.KEYS, *beside]).any()
+
+
+@pytest.mark.parametrize(
+    ("paper", "tables"),
+    [
+        ("nguyen2021kip", {"quoted": 6, "colab": 7, "colab, any class": 2}),
+        (
+            "nguyen2021kipconv",
+            {
+                "Table 1 (submission)": 68, "Table 2 (submission)": 28, "Table 1 (camera-ready)": 2, "quoted by MTT": 2,
+                "quoted in PAD": 5, "LS checkpoints": 36, "LS checkpoints, ZCA": 24, "KIP checkpoints": 10, "nn_training": 1,
+                "blog": 1, "Table 1 (quoted)": 6, "Table 1": 12,
+            },
+        ),
+        ("loo2022rfad", {"Fig 1": 2, "main table": 2}),
+        ("zhou2022frepo", {"quoted in PAD": 8, "earlier version": 2, "abstract": 2}),
+        ("aoyama2025dgkip", {"third-party summary": 1}),
+    ],
+)  # fmt: skip
+def test_all_numbers_of_the_kernel_papers_are_carried(paper: str, tables: dict[str, int]) -> None:
+    for name, count in tables.items():
+        assert len(published.table(f"{paper}, {name}")) == count, name
+    assert len(pd.read_csv(published._FOLDER / f"{paper}.csv")) == sum(tables.values())
+
+
+@pytest.mark.parametrize(
+    ("reference", "key", "value"),
+    [
+        ("nguyen2021kip, quoted", ("mnist", "kip", "fc1", 1, "test accuracy", "kip_fc1_augmented"), 85.5),
+        ("nguyen2021kip, quoted", ("cifar10", "kip", "fc1", 10, "test accuracy", "kip_fc1_augmented"), 53.1),
+        ("nguyen2021kip, colab", ("cifar10", "kip", "fc1", 10, "test accuracy at step 300", "kip_fc1"), 46.74),
+        ("nguyen2021kip, colab", ("cifar10", "random_images", "fc1", 10, "test accuracy", ""), 24.26),
+        ("nguyen2021kip, colab", ("cifar10", "label_solve", "fc1", 50, "test accuracy", ""), 46.99),
+        ("nguyen2021kip, colab, any class", ("cifar10", "label_solve", "fc1", 50, "test accuracy", ""), 46.93),
+        ("nguyen2021kipconv, LS checkpoints", ("cifar10", "label_solve", "ntk_convnet3", 10, "test accuracy", ""), 46.44),
+        ("nguyen2021kipconv, LS checkpoints, ZCA", ("cifar10", "label_solve", "ntk_convnet3", 10, "test accuracy", ""), 52.9),
+        ("nguyen2021kipconv, LS checkpoints", ("mnist", "label_solve", "ntk_convnet", 1, "half mean square error", ""), 0.027602),
+        ("nguyen2021kipconv, Table 1 (submission)", ("cifar10", "kip", "ntk_convnet", 50, "test accuracy", "kip_convnet"), 79.7),
+        ("nguyen2021kipconv, Table 1 (submission)", ("svhn", "dsa", "convnet", 10, "test accuracy", ""), 79.2),
+        ("loo2022rfad, main table", ("cifar10", "kip", "convnet", 10, "test accuracy", "kip_rfad"), 66.3),
+        ("zhou2022frepo, quoted in PAD", ("cifar100", "frepo", "convnet", 50, "test accuracy", ""), 44.3),
+        ("aoyama2025dgkip, third-party summary", ("cifar10", "dgkip", "unknown", 1, "test accuracy", ""), 85.63),
+    ],
+)  # fmt: skip
+def test_numbers_of_the_kernel_papers_are_as_printed(reference: str, key: tuple[object, ...], value: float) -> None:
+    rows = published.table(reference).set_index([*published.KEYS, "experiment"])["value"].to_dict()
+    assert rows[key] == value
+
+
+def test_an_unconfirmed_number_says_so_where_it_is_shown() -> None:
+    (source,) = published.table("aoyama2025dgkip, third-party summary")["source"]
+    assert "unconfirmed" in source
+
+
+# What stands beside what
+
+KIP = {"dataset": "cifar10", "method": "kip", "model": "fc1", "per_class": 10, "metric": "test accuracy"}
+
+
+def beside(reference: str, *ours: Mapping[str, object]) -> list[object]:
+    rows = pd.DataFrame([{**KIP, **each} for each in ours]).astype({"per_class": "Int64"})
+    found = published.beside(rows, reference)
+    assert len(found) == len(rows)
+    assert found["experiment"].tolist() == rows["experiment"].tolist()
+    return [None if pd.isna(value) else value for value in found["published"]]
+
+
+def test_a_number_of_one_experiment_stands_beside_no_other() -> None:
+    ours = ({"experiment": "kip_fc1"}, {"experiment": "kip_fc1_augmented"}, {"experiment": "kip_fc1"})
+    assert beside("nguyen2021kip, quoted", *ours) == [None, 53.1, None]
+
+
+def test_a_number_without_experiment_stands_beside_all_of_its_method() -> None:
+    ours = [{"method": "random_images", "experiment": name} for name in ("random", "also_random")]
+    assert beside("nguyen2021kip, colab", *ours) == [24.26, 24.26]
+
+
+def test_the_number_of_the_very_experiment_goes_before_that_of_its_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["T,kip,cifar10,fc1,10,test accuracy,50,,%,,", "T,kip,cifar10,fc1,10,test accuracy,60,,%,of mine,mine"]
+    (tmp_path / "paper.csv").write_text("\n".join([",".join([*HEAD, "experiment"]), *lines]) + "\n")
+    monkeypatch.setattr(published, "_FOLDER", tmp_path)
+    ours = pd.DataFrame([{**KIP, "experiment": "mine"}, {**KIP, "experiment": "other"}]).astype({"per_class": "Int64"})
+    found = published.beside(ours, "paper, T")
+    assert found["published"].tolist() == [60, 50]
+    assert found["published_source"].tolist() == ["paper, T, of mine", "paper, T"]
+
+
+def test_several_tables_stand_beside_a_study_each_number_with_its_source() -> None:
+    ours = [{"experiment": "kip_fc1_augmented"}, {"experiment": "random", "method": "random_images"}]
+    reference = "nguyen2021kip, quoted; nguyen2021kip, colab"
+    assert beside(reference, *ours) == [53.1, 24.26]
+    sources = published.table(reference)["source"]
+    assert sources.str.startswith("nguyen2021kip, quoted").sum() == 6
+    assert sources.str.startswith("nguyen2021kip, colab").sum() == 7
+
+
+def test_of_two_tables_with_the_same_number_the_first_named_is_kept() -> None:
+    one, two = "nguyen2021kipconv, Table 1 (submission)", "nguyen2021kipconv, Table 1 (camera-ready)"
+    ours = {"model": "ntk_convnet", "per_class": 1, "experiment": "kip_convnet"}
+    assert beside(f"{one}; {two}", ours) == [63.4]
+    assert beside(f"{two}; {one}", ours) == [64.7]
+
+
+@pytest.mark.parametrize(
+    "reference", ["nguyen2021kip, colab; chen2024, Table 9", "chen2024, Table 3; nguyen2020kip, colab"]
+)
+def test_every_one_of_several_tables_is_checked(reference: str) -> None:
+    with pytest.raises(UserError, match="Did you mean"):
+        published.check(reference, "params.yaml: studies.kip.published")
+
+
+def test_papers_of_several_tables_are_cited_once_each() -> None:
+    text = published.citation("nguyen2021kip, quoted; nguyen2021kip, colab; chen2024, Table 3")
+    assert text.count("Kernel Ridge-Regression. ICLR 2021.") == 1
+    assert text.count("NeurIPS 2024.") == 1
+
+
+def test_experiments_that_published_numbers_name_are_ours_where_a_study_stands_beside_them(repository: Path) -> None:
+    params = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
+    for study in params["studies"].values():
+        rows = published.table(study.get("published", ""))
+        scored_here = rows[rows["dataset"].isin(study["datasets"]) & rows["model"].isin(params["models"])]
+        assert set(scored_here["experiment"]) - {""} <= set(params["experiments"])
 
 
 @pytest.mark.parametrize("paper", PAPERS)

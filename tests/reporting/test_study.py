@@ -69,6 +69,24 @@ def test_what_the_paper_does_not_have_stays_empty(
     assert row[["published", "published_source", "difference"]].isna().all()
 
 
+def test_a_number_published_of_one_experiment_stands_beside_that_one_alone(layout: Layout) -> None:
+    kip = {"dataset": "mnist", "method": "kip", "per_class": 1, "seed": 0, "protocol": "own", "model": "fc1", "training_seed": 0,
+           "metric": "test accuracy", "value": 80.0, "budget": 1.0, "file": "f", "recipe": "r", "code": "c"}  # fmt: skip
+    rows = pd.DataFrame([{**kip, "experiment": name} for name in ("kip_fc1", "kip_fc1_augmented")])
+    beside = replace(layout, published="nguyen2021kip, quoted", experiments=["kip_fc1", "kip_fc1_augmented"])
+    plain, augmented = study.tidy(beside, rows.astype({"per_class": "Int64"})).to_dict("records")
+    assert pd.isna(plain["published"])
+    assert augmented["published"] == 85.5
+    assert augmented["difference"] == pytest.approx(-5.5)
+    assert augmented["published_source"].startswith("nguyen2021kip, quoted, ")
+
+
+def test_a_study_beside_no_table_has_no_published_numbers_and_no_finding_of_them(layout: Layout) -> None:
+    table = study.tidy(replace(layout, published=""), study.scores(layout))
+    assert table[["published", "published_source", "difference"]].isna().all().all()
+    assert study.findings(table, pd.DataFrame()) == []
+
+
 def test_every_number_has_one_row_in_the_order_of_the_study(tidy: pd.DataFrame) -> None:
     accuracies = tidy[tidy["metric"] == "test accuracy"]
     found = [(d, e, 0 if pd.isna(s) else s) for d, e, s in

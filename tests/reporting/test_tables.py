@@ -208,3 +208,23 @@ def test_the_latex_of_this_repositorys_report_is_plain_ascii(repository: Path) -
     written = sorted((repository / "results/report").glob("*.tex"))
     assert len(written) > 1
     assert [file.name for file in written if not file.read_text(encoding="utf-8").isascii()] == []
+
+
+def test_costs_are_the_mean_of_a_cells_sets_and_the_memory_of_the_largest_process(layout: Layout) -> None:
+    spent = study.costs(study.scores(layout))
+    slow = (spent["experiment"] == "exact") & (spent["seed"] == 1)
+    spent.loc[slow, "seconds"] = 2501.5
+    table = tables.costs(layout, spent)
+    found = [[line.section, *(entry.text for entry in line.entries)] for line in table.lines]
+    assert found[:3] == [
+        ["mnist", "exact_sets", "1", "2", "1252", "101"], ["mnist", "random real images", "1", "2", "1.5", "101"],
+        ["mnist", "exact_sets", "10", "2", "1252", "101"],
+    ]  # fmt: skip
+    assert len(found) == 8  # the whole set is no distilled one
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.01234, "0.0123"), (2.0, "2"), (99.94, "99.9"), (1234.4, "1234"), (100.4, "100")]
+)
+def test_seconds_are_never_written_with_an_exponent_where_they_are_many(value: float, text: str) -> None:
+    assert tables.seconds(value) == text

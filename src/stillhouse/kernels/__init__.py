@@ -4,7 +4,7 @@ One file is one kernel, or one family: `Params` and `build(params, shape, seed) 
 random says `RANDOM = True`: then another seed is another kernel; for the others the seed is nothing.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -22,6 +22,16 @@ class Kernel(Protocol):
 
     def diagonal(self, inputs: torch.Tensor) -> torch.Tensor:
         """(a, *shape) -> (a,) of k(x_i, x_i), the diagonal of `gram`; differentiable."""
+
+
+@runtime_checkable
+class ExplicitKernel(Kernel, Protocol):
+    """A kernel that is a product of features: k(x, y) = F_x F_y^T + offset."""
+
+    offset: float
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(a, *shape) -> F (a, p)."""
 
 
 def build(params: Any, shape: tuple[int, ...], seed: int = 0) -> Kernel:

@@ -57,25 +57,31 @@ class LeakyReLU:
 
     def value(self, covariance: torch.Tensor, norm: torch.Tensor) -> Expectations:
         """For k, and r > 0 (see `deviation`), both of one shape. Not for autograd: `expectations` is."""
-        cosine = torch.div(covariance, norm).clamp_(-1, 1)
-        derivative = cosine.arccos().mul_(-self.bend).add_(self.half)
-        product = _sine(cosine).mul_(norm).mul_(self.bend).addcmul_(derivative, covariance)
+        cosine, derivative = self._turn(covariance, norm)
+        product = _squared_sine(cosine).sqrt_().mul_(norm).mul_(self.bend).addcmul_(derivative, covariance)
         return Expectations(product, derivative)
 
     def gradient(
         self, covariance: torch.Tensor, norm: torch.Tensor, of_product: torch.Tensor, of_derivative: torch.Tensor | None
     ) -> Gradient:
         """From dL/dE[phi phi], and dL/dE[phi' phi'] or none where it is 0."""
-        cosine = torch.div(covariance, norm).clamp_(-1, 1)
-        derivative = cosine.arccos().mul_(-self.bend).add_(self.half)
-        sine = _sine(cosine)
-        logarithm = (sine * norm).mul_(self.bend).mul_(of_product)
+        cosine, derivative = self._turn(covariance, norm)
+        squared = _squared_sine(cosine)
+        sine = squared.sqrt()
+        logarithm = torch.mul(sine, norm).mul_(of_product)
         by_covariance = of_product * derivative
         if of_derivative is not None:
-            by_cosine = torch.mul(inverse(sine), of_derivative).mul_(self.bend)
-            logarithm -= cosine.mul_(by_cosine)
-            by_covariance += by_cosine.div_(norm)
+            # 1 / sine, and 0 where that is 0.
+            by_cosine = sine.div_(squared.clamp_(min=torch.finfo(squared.dtype).tiny)).mul_(of_derivative)
+            logarithm.addcmul_(by_cosine, cosine, value=-1)
+            by_covariance.addcdiv_(by_cosine, norm, value=self.bend)
+        logarithm.mul_(self.bend)
         return Gradient(by_covariance, logarithm, derivative)
+
+    def _turn(self, covariance: torch.Tensor, norm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """c and A - B t."""
+        cosine = torch.div(covariance, norm).clamp_(-1, 1)
+        return cosine, cosine.arccos().mul_(-self.bend).add_(self.half)
 
 
 def deviation(variance: torch.Tensor) -> torch.Tensor:
@@ -95,7 +101,8 @@ def expectations(
 
     Differentiable once in all three, also where u and v are parallel, opposite or 0 (see the module).
     """
-    return cast("tuple[torch.Tensor, torch.Tensor]", _Expectations.apply(covariance, one, other, LeakyReLU(slope)))
+    found = _Expectations.apply(covariance, one, other, LeakyReLU(slope))  # type: ignore[no-untyped-call]
+    return cast("tuple[torch.Tensor, torch.Tensor]", found)
 
 
 class _Expectations(torch.autograd.Function):
@@ -108,7 +115,7 @@ class _Expectations(torch.autograd.Function):
         return activation.value(covariance, deviation(one) * deviation(other))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_product: torch.Tensor, of_derivative: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         covariance, one, other = ctx.saved_tensors
         found = ctx.activation.gradient(covariance, deviation(one) * deviation(other), of_product, of_derivative)
@@ -120,6 +127,6 @@ class _Expectations(torch.autograd.Function):
         )
 
 
-def _sine(cosine: torch.Tensor) -> torch.Tensor:
-    """sqrt(1 - c^2), as a product whose factors lose nothing near c = 1."""
-    return (1 - cosine).mul_(cosine + 1).sqrt_()
+def _squared_sine(cosine: torch.Tensor) -> torch.Tensor:
+    """1 - c^2, as a product whose factors lose nothing near c = 1."""
+    return (1 - cosine).mul_(cosine + 1)

@@ -1,7 +1,7 @@
-"""Infinitely wide convolutional ReLU networks: 3 x 3 convolutions with zero padding, average pooling, flattened or global readout.
+"""Infinitely wide convolutional ReLU networks: 3 x 3 convolutions with zero padding, average pooling, flatten or global readout.
 
-With C input channels, weights of variance s / fan in and biases of variance b (NTK parameterisation; Arora et al. 2019, Novak et al.
-2019), K[p, q] the covariance of what stands at pixel p for x and at pixel q for x', and Theta[p, q] the tangent kernel:
+With C input channels, weights of variance s / fan in, biases of variance b (NTK parameterisation; Arora et al. 2019, Novak et
+al. 2019), K[p, q] the covariance of what stands at pixel p for x and at pixel q for x', and Theta[p, q] the tangent kernel:
 
     K <- <x_p, x'_q> / C                                              the input; Theta does not count
     K <- (s / 9) sum_o K[p + o, q + o] + b                            convolution: one offset o moves both pixels
@@ -30,7 +30,7 @@ from stillhouse.kernels import pixel_pairs, tiles
 from stillhouse.kernels.arc_cosine import LeakyReLU, expectations
 
 _TILE = 2**28  # bytes of what is prepared for the images of one tile
-_NEAR, _NEAR_GPU = 2**16, 2**24  # values of a state that a processor keeps near
+_NEAR, _NEAR_GPU = 2**17, 2**24  # values of a state that a processor keeps near
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Tile:
                 yield rows, columns
 
     def _see(self, inputs: torch.Tensor) -> Prepared:
-        """Patches (a, h w, k), products of two of which are covariances after the first convolution; or what `by_window` makes of them."""
+        """Patches (a, h w, k), whose products are covariances after the first convolution; or what `by_window` makes of them."""
         weight = math.sqrt(self.params.weight_variance / (9 * inputs.shape[1]))
         pixels = torch.nn.functional.unfold(inputs * weight, 3, padding=1)  # (a, k - 1, h w)
         bias = math.sqrt(self.params.bias_variance)
@@ -250,7 +250,7 @@ class _Tile:
         if self.fused:
             side = (side[0] // 2, side[1] // 2)
             found = pixel_pairs.pooled_relu(one, other, activation, tangent)
-            kernel, *slopes = (state.unflatten(-1, side).unflatten(-3, side) for state in found)
+            kernel, *slopes = (state.reshape(*state.shape[:-2], *side, *side) for state in found)
         else:
             kernel = states.first(one[0], other[0], side)
             slopes = [kernel] if tangent else []

@@ -131,14 +131,14 @@ class Empirical:
     bytes_per_example = 0
 
     def __init__(self, network: _Network, seeds: list[int], tangent: bool) -> None:
-        self._network, self._seeds = network, seeds
+        self.network, self.seeds = network, seeds
         self._features = network.tangent_features if tangent else network.covariance_features
         values = sum(prod(shape) for shape in network.shapes) if tangent else network.inside
         self._at_once = max(1, _AT_ONCE // values)
 
     def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """(a, *shape), (b, *shape) -> (a, b)."""
-        return functools.reduce(torch.add, self.draws(one, other)) / len(self._seeds)
+        return functools.reduce(torch.add, self.draws(one, other)) / len(self.seeds)
 
     def gram(self, inputs: torch.Tensor) -> torch.Tensor:
         """(a, *shape) -> (a, a)."""
@@ -151,14 +151,14 @@ class Empirical:
         def of(parameters: Parameters, chunk: torch.Tensor) -> torch.Tensor:
             return functools.reduce(torch.add, (part.square().sum(1) for part in self._features(parameters, chunk)))
 
-        draws = (self._network.drawn(seed, inputs) for seed in self._seeds)
+        draws = (self.network.drawn(seed, inputs) for seed in self.seeds)
         parts = (torch.cat([of(drawn, chunk) for chunk in torch.split(inputs, self._at_once)]) for drawn in draws)
-        return functools.reduce(torch.add, parts) / len(self._seeds)
+        return functools.reduce(torch.add, parts) / len(self.seeds)
 
     def draws(self, one: torch.Tensor, other: torch.Tensor) -> Iterator[torch.Tensor]:
         """The kernel (a, b) of each network: their deviation over sqrt(networks) is the standard error of the mean."""
-        for seed in self._seeds:
-            parameters = self._network.drawn(seed, one)
+        for seed in self.seeds:
+            parameters = self.network.drawn(seed, one)
             yield torch.cat([self._row(parameters, chunk, other) for chunk in torch.split(one, self._at_once)])
 
     def _row(self, parameters: Parameters, chunk: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

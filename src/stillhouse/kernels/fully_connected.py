@@ -8,6 +8,7 @@
 NNGP is K, NTK is T, of layer depth + 1. Lee et al. (2018), Jacot et al. (2018).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,8 +17,9 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from stillhouse.kernels import arc_cosine, inner_products
+from stillhouse.kernels import arc_cosine
 from stillhouse.kernels.arc_cosine import LeakyReLU
+from stillhouse.kernels.inner_products import InnerProductKernel
 
 
 @dataclass(frozen=True)
@@ -33,32 +35,13 @@ class Params:
     ] = 0.01
 
 
-@dataclass(frozen=True)
-class FullyConnected:
-    """k(x, y) by the recursion of the module; as an `inner_products.Rule`, too."""
-
-    params: Params
-
-    def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """(a, *shape), (b, *shape) -> (a, b)."""
-        return inner_products.cross(_Recursion(self.params), one, other)
-
-    def gram(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(a, *shape) -> (a, a)."""
-        return inner_products.gram(_Recursion(self.params), inputs)
-
-    def diagonal(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(a, *shape) -> (a,), by scalar recursion."""
-        return inner_products.diagonal(_Recursion(self.params), inputs)
+def build(params: Params, shape: tuple[int, ...], seed: int) -> InnerProductKernel:
+    """The kernel for inputs of `shape`; `seed` does not matter."""
+    return InnerProductKernel(Recursion(params), math.prod(shape))
 
 
-def build(params: Params, shape: tuple[int, ...], seed: int) -> FullyConnected:
-    """The kernel; neither shape nor `seed` matters."""
-    return FullyConnected(params)
-
-
-class _Recursion:
-    """The recursion for S = <x, y> / d, p = |x|^2 / d, q = |y|^2 / d."""
+class Recursion:
+    """The recursion of the module, for S = <x, y> / d, p = |x|^2 / d, q = |y|^2 / d."""
 
     def __init__(self, params: Params) -> None:
         self.depth, self.tangent = params.depth, params.regime == "ntk"
@@ -66,32 +49,35 @@ class _Recursion:
         self.activation = LeakyReLU(params.slope)
 
     def value(self, products: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """K or T of layer depth + 1, (a, b)."""
         *_, (kernel, tangent) = self._layers(products, self._norms(rows, columns))
         return tangent if self.tangent else kernel
 
     def gradient(
         self, products: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, of_value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Backwards through the layers, whose K and T are computed again."""
         norms = list(self._norms(rows, columns))
         layers = list(islice(self._layers(products, iter(norms)), self.depth))  # (K_l, T_l), l = 1 .. depth
-        variances = [list(self._variances(squares)) for squares in (rows, columns)]
+        halves = [[arc_cosine.inverse(2 * p) for p in self._variances(squares)] for squares in (rows, columns)]
         of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
         of_kernel = of_tangent = of_value  # T_l+1 contains K_l+1
+        scale = 1.0  # a power of w that the tiles below lack
         for layer in reversed(range(self.depth)):
             kernel, tangent = layers[layer]
-            of_derivative = (of_tangent * tangent).mul_(self.weight) if self.tangent else None
-            found = self.activation.gradient(kernel, norms[layer], self.weight * of_kernel, of_derivative)
-            of_rows = self._step_back(of_rows) + found.logarithm.sum(1) * arc_cosine.inverse(2 * variances[0][layer])
-            of_columns = self._step_back(of_columns) + found.logarithm.sum(0) * arc_cosine.inverse(
-                2 * variances[1][layer]
-            )
+            of_derivative = of_tangent * tangent if self.tangent else None
+            found = self.activation.gradient(kernel, norms[layer], of_kernel, of_derivative)
+            scale *= self.weight
+            of_rows = self._step_back(of_rows) + found.logarithm.sum(1) * (scale * halves[0][layer])
+            of_columns = self._step_back(of_columns) + found.logarithm.sum(0) * (scale * halves[1][layer])
             of_kernel = found.covariance
             if self.tangent:
-                of_tangent = found.derivative.mul_(self.weight).mul_(of_tangent)
+                of_tangent = found.derivative.mul_(of_tangent)
                 of_kernel += of_tangent
-        return of_kernel.mul_(self.weight), of_rows * self.weight, of_columns * self.weight
+        return of_kernel.mul_(scale * self.weight), of_rows * self.weight, of_columns * self.weight
 
     def diagonal(self, squares: torch.Tensor) -> torch.Tensor:
+        """By scalar recursion: the angle is 0 in every layer."""
         kernel = tangent = self.weight * squares + self.bias
         for _ in range(self.depth):
             kernel = self._step(kernel)

@@ -7,6 +7,7 @@ Between the two only S is kept. Backward costs one more product for each argumen
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
@@ -16,7 +17,7 @@ from stillhouse import linalg
 
 # Entries a tile has: few enough that the tiles an entry-wise rule holds at a time fit into a core's cache, many enough that
 # calling it costs nothing. A GPU has no such cache, and calls cost more.
-_TILE_ON_CPU = 2**16
+_TILE_ON_CPU = 2**18
 _TILE_ELSEWHERE = 2**24
 
 
@@ -35,25 +36,51 @@ class Rule(Protocol):
         """f(p, p, p), (a,); differentiable by autograd."""
 
 
-def cross(rule: Rule, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """(a, *shape), (b, *shape) -> (a, b) of k(one_i, other_j); differentiable once in both."""
-    return cast(torch.Tensor, _Cross.apply(one.flatten(1), other.flatten(1), rule))
+@dataclass(frozen=True)
+class InnerProductKernel:
+    """k by its rule, for inputs of `dim` values; differentiable once.
 
+    `centred`: f sees differences only, and inputs are moved so that the second ones have mean 0: p + q - 2 S then loses nothing
+    to what they have in common.
+    """
 
-def gram(rule: Rule, inputs: torch.Tensor) -> torch.Tensor:
-    """(a, *shape) -> (a, a), exactly symmetric, `diagonal` on its diagonal; differentiable once."""
-    off_diagonal = cast(torch.Tensor, _OffDiagonal.apply(inputs.flatten(1), rule))
-    return off_diagonal.diagonal_scatter(diagonal(rule, inputs))
+    rule: Rule
+    dim: int
+    centred: bool = False
 
+    @property
+    def bytes_per_pair(self) -> int:
+        """In float64: S, k, and both gradients."""
+        return 4 * 8
 
-def diagonal(rule: Rule, inputs: torch.Tensor) -> torch.Tensor:
-    """(a, *shape) -> (a,) of k(x_i, x_i); differentiable."""
-    return rule.diagonal(_mean_squares(inputs.flatten(1)))
+    @property
+    def bytes_per_example(self) -> int:
+        """In float64: its gradient, and where it is moved to."""
+        return (2 if self.centred else 1) * self.dim * 8
+
+    def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """(a, *shape), (b, *shape) -> (a, b)."""
+        one, other = self._moved(one.flatten(1), other.flatten(1)), self._moved(other.flatten(1), other.flatten(1))
+        return cast(torch.Tensor, _Cross.apply(one, other, self.rule))  # type: ignore[no-untyped-call]
+
+    def gram(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(a, *shape) -> (a, a)."""
+        moved = self._moved(inputs.flatten(1), inputs.flatten(1))
+        off_diagonal = cast(torch.Tensor, _OffDiagonal.apply(moved, self.rule))  # type: ignore[no-untyped-call]
+        return off_diagonal.diagonal_scatter(self.diagonal(inputs))
+
+    def diagonal(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(a, *shape) -> (a,)."""
+        return self.rule.diagonal(_mean_squares(inputs.flatten(1)))
+
+    def _moved(self, these: torch.Tensor, those: torch.Tensor) -> torch.Tensor:
+        return these - those.detach().mean(0) if self.centred else these
 
 
 def _mean_squares(inputs: torch.Tensor) -> torch.Tensor:
     # As the square of a norm, which needs no second (n, d) tensor.
-    return torch.linalg.vector_norm(inputs, dim=1).square() / inputs.shape[1]
+    norms: torch.Tensor = torch.linalg.vector_norm(inputs, dim=1)
+    return norms.square() / inputs.shape[1]
 
 
 def _tiles(matrix: torch.Tensor) -> Iterator[slice]:
@@ -65,17 +92,17 @@ def _tiles(matrix: torch.Tensor) -> Iterator[slice]:
 class _Cross(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, one: torch.Tensor, other: torch.Tensor, rule: Rule) -> torch.Tensor:
-        products = torch.mm(one, other.T).div_(one.shape[1])
+        products = torch.addmm(one.new_zeros(()), one, other.T, beta=0, alpha=1 / one.shape[1])
         rows, columns = _mean_squares(one), _mean_squares(other)
         ctx.rule = rule
         ctx.save_for_backward(one, other, products, rows, columns)
-        values = torch.empty_like(products)
+        values = torch.empty_like(products) if any(ctx.needs_input_grad) else products
         for tile in _tiles(products):
             values[tile] = rule.value(products[tile], rows[tile], columns)
         return values
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         one, other, products, rows, columns = ctx.saved_tensors
         of_products, of_rows, of_columns = (torch.empty_like(each) for each in (products, rows, columns))
@@ -110,7 +137,7 @@ class _OffDiagonal(torch.autograd.Function):
         return upper + upper.T
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_values: torch.Tensor) -> tuple[torch.Tensor, None]:
         inputs, products, squares = ctx.saved_tensors
         of_products, of_squares = torch.zeros_like(products), torch.zeros_like(squares)

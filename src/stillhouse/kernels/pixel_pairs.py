@@ -1,7 +1,7 @@
 """What a convolutional network does to covariances of pixels: for all pairs of pixels of two images, or for equal pixels only.
 
-A state holds the covariance (or the tangent kernel) of what stands at pixel p of one image and at pixel q of another. Its leading or
-trailing dimensions number the pairs of images; `one` and `other` broadcast there, (a, 1) and (1, b), or (a,) for both.
+A state holds the covariance (or the tangent kernel) of what stands at pixel p of one image and at pixel q of another. Its leading
+or trailing dimensions number the pairs of images; `one` and `other` broadcast there, (a, 1) and (1, b), or (a,) for both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd.function import once_differentiable
 
-from stillhouse.kernels.arc_cosine import LeakyReLU, inverse
+from stillhouse.kernels.arc_cosine import LeakyReLU
 
 Side = tuple[int, int]  # height and width
 
@@ -94,7 +94,7 @@ def as_matrix(state: torch.Tensor) -> torch.Tensor:
 
 
 def windows(side: Side) -> torch.Tensor:
-    """(4, h / 2 w / 2) which pixels are the first, second, third and fourth of each window of 2 x 2; an odd last row or column is in none."""
+    """(4, h / 2 w / 2) the first, second, third and fourth pixels of windows of 2 x 2. An odd last row or column is in none."""
     height, width = side[0] // 2, side[1] // 2
     even = torch.arange(side[0] * side[1]).reshape(side)[: 2 * height, : 2 * width]
     return even.reshape(height, 2, width, 2).permute(1, 3, 0, 2).reshape(4, -1)
@@ -107,22 +107,26 @@ def inside(state: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 def pool(state: torch.Tensor) -> torch.Tensor:
     """Means over 2 x 2 pixels of both images, (*pairs, h, w, h, w) -> (*pairs, h / 2, w / 2, h / 2, w / 2)."""
-    found: torch.Tensor = _Pool.apply(state)
+    found: torch.Tensor = _Pool.apply(state)  # type: ignore[no-untyped-call]
     return found
 
 
 def pooled_relu(
     one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...], activation: LeakyReLU, tangent: bool
 ) -> tuple[torch.Tensor, ...]:
-    """Pooled K, and Theta if `tangent`, after the first convolution and ReLU: (*pairs, q, q), q = h w / 4, from what `by_window` gives."""
-    pairs = torch.broadcast_shapes(one[1].shape[:-2], other[1].shape[:-2])
-    flat = [part.reshape(-1, *part.shape[len(pairs) :]) for part in (*one, *other)]
-    states = _PooledReLU.apply(activation, tangent, *flat)
+    """Pooled K, and Theta if `tangent`, after the first convolution and ReLU, (*pairs, q, q), q = h w / 4.
+
+    `one` and `other` are what `by_window` gives, with (*pairs) in front.
+    """
+    lead = one[1].ndim - 2
+    pairs = [max(sizes) for sizes in zip(one[1].shape[:lead], other[1].shape[:lead], strict=True)]
+    flat = [part.reshape(-1, *part.shape[lead:]) for part in (*one, *other)]
+    states = _PooledReLU.apply(activation, tangent, *flat)  # type: ignore[no-untyped-call]
     return tuple(state.reshape(*pairs, *state.shape[1:]) for state in states)
 
 
 def by_window(patches: torch.Tensor, side: Side) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of patches (a, h w, k): directions (a, 4, q, k) and norms (a, 4, q) by their place in a window; means (a, q, k) over windows."""
+    """Of patches (a, h w, k): directions (a, 4, q, k) and norms (a, 4, q) by place in a window; means over windows (a, q, k)."""
     cut = patches[:, windows(side)]
     norm = torch.linalg.vector_norm(cut, dim=-1)
     unit = cut / norm.clamp(min=torch.finfo(norm.dtype).tiny)[..., None]
@@ -130,7 +134,7 @@ def by_window(patches: torch.Tensor, side: Side) -> tuple[torch.Tensor, torch.Te
 
 
 def _convolve(state: torch.Tensor, diagonals: tuple[tuple[int, ...], ...], weight: float, bias: float) -> torch.Tensor:
-    found: torch.Tensor = _Convolve.apply(state, diagonals, weight, bias)
+    found: torch.Tensor = _Convolve.apply(state, diagonals, weight, bias)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -145,7 +149,7 @@ class _Convolve(torch.autograd.Function):
         return _box(state, diagonals).mul_(weight).add_(bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return _box(gradient, ctx.diagonals).mul_(ctx.weight), None, None, None
 
@@ -177,7 +181,7 @@ class _Pool(torch.autograd.Function):
         return state.mul_(1 / 16)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         share = gradient / 16
         for dim in range(-1, -5, -1):
@@ -204,9 +208,9 @@ class _PooledReLU(torch.autograd.Function):
 
         Theta = mean n n' c (A - B t),    K = Theta + B mean n n' sqrt(1 - c^2)
 
-    over the 16 pairs of pixels in two windows, where the part with A is the product of mean patches. One pixel of each window at a
-    time: (h w / 4)^2 pairs, which the processor keeps near. Inputs as `by_window` gives them, of b images for `other` and of as many
-    or one for `one`; states (b, q, q).
+    over the 16 pairs of pixels in two windows, where the part with A is the product of mean patches. One pixel of each window at
+    a time: (h w / 4)^2 pairs, which the processor keeps near. Inputs as `by_window` gives them, of b images for `other` and of as
+    many or one for `one`; states (b, q, q).
     """
 
     @staticmethod
@@ -217,35 +221,37 @@ class _PooledReLU(torch.autograd.Function):
         slopes = torch.matmul(mean, other_mean.mT).mul_(activation.half)  # (b, q, q)
         cosine, angles = torch.empty_like(slopes), slopes.new_empty(2, *slopes.shape)
         inner, sums = torch.empty_like(angles), torch.zeros_like(angles)
-        for v in range(4):
+        for other_part, columns in zip(other_unit.mT.unbind(1), other_norm[..., None, :].unbind(1), strict=True):
             inner.zero_()
-            for u in range(4):
-                _angles(unit[:, u], other_unit[:, v], cosine, *angles)
+            for part, rows in zip(unit.unbind(1), norm[..., None].unbind(1), strict=True):
+                _angles(part, other_part, cosine, *angles)
                 angles[0].mul_(cosine)
-                inner.addcmul_(angles, norm[:, u, :, None])
-            sums.addcmul_(inner, other_norm[:, v, None, :])
+                inner.addcmul_(angles, rows)
+            sums.addcmul_(inner, columns)
         sums.mul_(activation.bend / 16)
         slopes -= sums[0]
         return (slopes + sums[1], slopes) if tangent else (slopes.add_(sums[1]),)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, by_kernel: torch.Tensor, by_slopes: torch.Tensor | None = None) -> tuple[Any, ...]:
         unit, norm, mean, other_unit, other_norm, other_mean = ctx.saved_tensors
         by_both = by_kernel if by_slopes is None else by_kernel + by_slopes
-        by_linear, share = ctx.activation.half * by_both, ctx.activation.bend / 16
+        share = ctx.activation.bend / 16
         by_angle, by_sine = by_both * -share, by_kernel * share
+        one, other = any(ctx.needs_input_grad[2:5]), any(ctx.needs_input_grad[5:])
         found = [torch.zeros_like(part) for part in (unit, norm, other_unit, other_norm)]
         patches, other_patches = unit * norm[..., None], other_unit * other_norm[..., None]
-        cosine, angle, sine = (torch.empty_like(by_both) for _ in range(3))
-        one, other = any(ctx.needs_input_grad[2:5]), any(ctx.needs_input_grad[5:])
+        cosine, angle, sine, by_cosine, by_norms = (torch.empty_like(by_both) for _ in range(5))
         for v in range(4):
             for u in range(4):
-                _angles(unit[:, u], other_unit[:, v], cosine, angle, sine)
-                by_cosine = by_angle * angle
-                by_norms = (by_cosine * cosine).addcmul_(by_sine, sine)
+                _angles(unit[:, u], other_unit[:, v].mT, cosine, angle, sine)
+                torch.mul(by_angle, angle, out=by_cosine)
+                torch.mul(by_cosine, cosine, out=by_norms).addcmul_(by_sine, sine)
                 if by_slopes is not None:
-                    by_cosine.addcmul_(cosine.mul_(inverse(sine)), by_slopes, value=share)
+                    # c / sqrt(1 - c^2), which is taken to be 0 where patches are parallel (see `arc_cosine`).
+                    torch.mul(sine, sine, out=angle).add_(torch.finfo(sine.dtype).tiny)
+                    by_cosine.addcmul_(cosine.mul_(sine).div_(angle), by_slopes, value=share)
                 if one:
                     found[0][:, u] += (by_cosine @ other_patches[:, v]).sum_to_size(unit[:, u].shape)
                     found[1][:, u] += (by_norms @ other_norm[:, v, :, None])[..., 0].sum_to_size(norm[:, u].shape)
@@ -254,6 +260,7 @@ class _PooledReLU(torch.autograd.Function):
                     found[3][:, v] += (norm[:, u, None, :] @ by_norms)[:, 0]
         found[0] *= norm[..., None]
         found[2] *= other_norm[..., None]
+        by_linear = ctx.activation.half * by_both
         by_mean = (by_linear @ other_mean).sum_to_size(mean.shape) if one else None
         by_other_mean = by_linear.mT @ mean if other else None
         return None, None, found[0], found[1], by_mean, found[2], found[3], by_other_mean
@@ -262,8 +269,8 @@ class _PooledReLU(torch.autograd.Function):
 def _angles(
     unit: torch.Tensor, other: torch.Tensor, cosine: torch.Tensor, angle: torch.Tensor, sine: torch.Tensor
 ) -> None:
-    """Fills in the cosine, the angle and its sine (b, q, q) of directions (b or 1, q, k) and (b, q, k)."""
-    torch.matmul(unit, other.mT, out=cosine)
+    """Fills in the cosine, the angle and its sine (b, q, q) of directions (b or 1, q, k) and (b, k, q)."""
+    torch.matmul(unit, other, out=cosine)
     cosine.clamp_(-1, 1)
     torch.acos(cosine, out=angle)
     torch.addcmul(cosine.new_ones(()), cosine, cosine, value=-1, out=sine).sqrt_()

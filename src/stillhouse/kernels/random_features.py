@@ -16,9 +16,9 @@ A block of a x b costs a + b passes through N networks and a product, where the 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Annotated
 
 import torch
@@ -67,7 +67,7 @@ class RandomFeatures:
         self._as_type: dict[tuple[torch.dtype, torch.device], list[list[Layer]]] = {}
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(a, *shape) -> sqrt(w) Phi (a, p), p = N P. The kernel is features(x) @ features(y).T + offset."""
+        """(a, *shape) -> sqrt(w) Phi (a, p), p = N P: F with k(x, y) = F_x F_y^T + offset."""
         return torch.cat([self._features(layers, inputs) for layers in self._like(inputs)], dim=1)
 
     def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -98,12 +98,12 @@ class RandomFeatures:
         run: Callable[[torch.Tensor], torch.Tensor]
         run = functools.partial(activations, layers=layers, convolutions=self.params.convolutions)
         budget = _AT_ONCE_CPU if inputs.device.type == "cpu" else _AT_ONCE
-        at_once = max(1, budget // (self.params.width * prod(inputs.shape[2:])))
+        at_once = max(1, budget // (self.params.width * math.prod(inputs.shape[2:])))
         if torch.is_grad_enabled() and inputs.requires_grad:
             run = functools.partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
         chunks = torch.split(inputs.contiguous(memory_format=_LAYOUT), at_once)
         last = torch.cat([run(chunk).flatten(1) for chunk in chunks])
-        return last * (self.params.weight_variance / (len(self.networks) * last.shape[1])) ** 0.5
+        return last * math.sqrt(self.params.weight_variance / (len(self.networks) * last.shape[1]))
 
     def _like(self, inputs: torch.Tensor) -> list[list[Layer]]:
         """The networks with the inputs' dtype, on their device."""
@@ -149,7 +149,7 @@ def build(params: Params, shape: tuple[int, ...], seed: int) -> RandomFeatures:
 
     def normal(*size: int, variance: float) -> torch.Tensor:
         # Drawn in float32, three times as fast: another type would be another draw, no better one.
-        return torch.randn(*size, generator=rng, dtype=torch.float32) * variance**0.5
+        return math.sqrt(variance) * torch.randn(*size, generator=rng, dtype=torch.float32)
 
     networks = [
         [

@@ -1,8 +1,8 @@
 """Kernel matrices of any size in bounded memory: in tiles, each computed again for the gradient; or row by row into a file.
 
-A tile of r x s pairs may cost r s `bytes_per_pair` + (r + s) `bytes_per_example` (float64) while it is computed and differentiated;
-a kernel that says nothing is taken to hold a few matrices and a few copies of its inputs. A kernel that can find a gradient
-without computing its value again has `pull_back(one, other, gradient)`, which gives the gradients by both of its inputs.
+A tile of r x s pairs costs r s `bytes_per_pair` + (r + s) `bytes_per_example`, in float64, while it is computed and
+differentiated; a kernel that has not these attributes is taken to hold a few matrices and a few copies of its inputs. A kernel
+that finds gradients better by itself has `pull_back(one, other, gradient)`, which gives those by both of its inputs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Cross(torch.autograd.Function):
         return found
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         one, other = ctx.saved_tensors
         sums = [
@@ -123,7 +123,7 @@ class _Gram(torch.autograd.Function):
         return found
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (inputs,) = ctx.saved_tensors
         total = torch.zeros_like(inputs)
@@ -183,8 +183,8 @@ def stored_block(
 ) -> torch.Tensor:
     """k(one_i, other_j), (n, m), in a memory-mapped file at `path`, computed `rows` examples at a time.
 
-    A killed job goes on after the last rows that it recorded and ends with the same bytes. `identity` is what makes the kernel this one
-    (settings, seed); with the inputs it decides whether what is in the file is the beginning of this block, or is thrown away.
+    A killed job goes on after the last rows that it recorded and ends with the same bytes. `identity` is what makes the kernel
+    this one (settings, seed); with the inputs it decides whether the file holds the beginning of this block or is thrown away.
     `progress` is told the rows done and their total. Raises NumericalError where a value is not finite.
     """
     total, columns, dtype = len(one), len(other), other.dtype
@@ -192,6 +192,8 @@ def stored_block(
     row_bytes = columns * other.element_size()
     path.parent.mkdir(parents=True, exist_ok=True)
     done = _done(path, digest, total * row_bytes)
+    if done == 0:
+        record_path(path).unlink(missing_ok=True)
     with path.open("r+b" if done else "wb") as file:
         file.truncate(total * row_bytes)
         for part in slices(total, rows, done):

@@ -14,11 +14,12 @@ import torch
 from stillhouse import kernels, linalg, settings
 from stillhouse.augmentation import Augmentation, augment
 from stillhouse.data import whitening
-from stillhouse.kernels import Kernel, tiles
+from stillhouse.kernels import ExplicitKernel, Kernel, tiles
 from stillhouse.methods import label_solve
 from stillhouse.methods.random_images import sample
 from stillhouse.methods.support import Balanced, corrupt
-from stillhouse.models import kernel as model_kernel, ridge
+from stillhouse.models import kernel as model_kernel
+from stillhouse.models import ridge
 from stillhouse.models.kernel import System
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
@@ -59,13 +60,13 @@ class Objective:
         kernel = self._drawn(draw)
         rows, wanted = self._drawn_batch(draw)
         inputs = support["inputs"]
-        across = tiles.cross(kernel, rows, inputs)
-        exact = across.detach().to(torch.float64)
         if self._labels == "solved":
-            loss, slope = solved_loss(exact, wanted)
+            across = tiles.cross(kernel, rows, inputs)
+            loss, slope = solved_loss(across.detach().to(torch.float64), wanted)
             torch.autograd.backward(across, slope.to(across))
         else:
-            gram = tiles.gram(kernel, inputs.to(torch.float64))
+            across, gram = matrices(kernel, rows, inputs)
+            exact = across.detach().to(torch.float64)
             system = System.of_gram(gram.detach(), self._ridge)
             targets = support.get("targets", self._targets)
             loss, slopes = fixed_loss(exact, system, targets.detach(), wanted, self._ridge)
@@ -139,6 +140,18 @@ class Objective:
             return weights, system.matrix @ weights, system
         targets = support.get("targets", self._targets).detach()
         return system.cholesky.solve(targets), targets, system
+
+
+def matrices(kernel: Kernel, rows: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """K_bS (b, m), and K_SS (m, m) in float64, of rows (b, *shape) and inputs (m, *shape); differentiable in the inputs.
+
+    A kernel that is a product of explicit features passes the inputs through them once for both.
+    """
+    if isinstance(kernel, ExplicitKernel):
+        own = kernel.features(inputs)
+        exact = own.to(torch.float64)
+        return kernel.features(rows) @ own.T + kernel.offset, exact @ exact.T + kernel.offset
+    return tiles.cross(kernel, rows, inputs), tiles.gram(kernel, inputs.to(torch.float64))
 
 
 class Slopes:

@@ -24,8 +24,8 @@ from stillhouse.sets import DistilledSet
 
 # Okabe and Ito's colours, told apart by colour-blind readers, in this order; a brown and a grey stand for their yellow, too
 # light, and their black, the paper's here.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F4F", "#999999"]
-_STYLE: Any = {
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F4F", "#999999"]
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,6 +35,7 @@ _STYLE: Any = {
     "figure.facecolor": "white",
 }
 _COLUMNS = 10  # images a row
+_PANELS = 4  # panels a row
 # The data's pixels lie in [0, 1]; images that leave it by more than this are drawn on a scale of their own.
 _SLACK = 0.5
 
@@ -47,24 +48,65 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def accuracy(layout: Layout, tidy: pd.DataFrame) -> Figure:
-    """Test accuracy against images per class: a panel per data set and model, the whole set as a line, the paper as crosses."""
+    """Test accuracy against images per class: a panel per data set and model, the whole set as a line, the paper as crosses.
+
+    Where there is one size alone, every set has a line of its own instead.
+    """
     chosen = tidy[tidy["metric"] == "test accuracy"]
+    one_size = chosen["per_class"].nunique() == 1
     models = [name for name in layout.labels if name in set(chosen["model"])]
-    with plt.rc_context(_STYLE):
+    folds = math.ceil(len(models) / _PANELS)  # rows of panels a data set
+    across = math.ceil(len(models) / folds)
+    names = _names(layout)
+    height = 0.22 * len(names) + 0.8 if one_size else 2.3
+    width = 0.07 * max(map(len, names), default=0) if one_size else 0.4  # beside the panels
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
-            len(layout.datasets), len(models), figsize=(2.9 * len(models) + 0.4, 2.3 * len(layout.datasets) + 0.7),
-            squeeze=False, sharex=True, layout="constrained",
+            folds * len(layout.datasets), across,
+            figsize=(2.9 * across + width, height * folds * len(layout.datasets) + 0.7),
+            squeeze=False, sharex=not one_size, sharey=one_size, layout="constrained",
         )  # fmt: skip
         for i, dataset in enumerate(layout.datasets):
-            for j, model in enumerate(models):
+            places = panels[folds * i : folds * (i + 1)].flat
+            for axis, model in itertools.zip_longest(places, models):
+                if model is None:
+                    axis.remove()
+                    continue
                 cell = chosen[(chosen["dataset"] == dataset) & (chosen["model"] == model)]
-                _panel(panels[i, j], layout, cell)
-                panels[i, j].set_title(f"{dataset}, {layout.labels[model]}", fontsize=9, loc="left")
-            panels[i, 0].set_ylabel("test accuracy, %")
-        for axis in panels[-1]:
-            axis.set_xlabel("images per class")
-        _legend(figure, panels)
+                (_lines if one_size else _panel)(axis, layout, cell)
+                axis.set_title(f"{dataset}, {layout.labels[model]}", fontsize=9, loc="left")
+        if not one_size:
+            for line in panels:
+                line[0].set_ylabel("test accuracy, %")
+        for column in panels.T:
+            lowest = [axis for axis in column if axis.figure is not None][-1]
+            lowest.set_xlabel("test accuracy, %" if one_size else "images per class")
+            lowest.tick_params(labelbottom=True)
+        legend(figure, panels)
     return figure
+
+
+def _names(layout: Layout) -> list[str]:
+    """What distilled and random sets are called, each once."""
+    return list(dict.fromkeys(layout.labels[e] for e in layout.experiments if e != "whole"))
+
+
+def _lines(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
+    """Accuracies of sets of one size: a line a set, from above in the study's order."""
+    names = _names(layout)
+    for level in cell[cell["per_class"].isna()]["mean"]:
+        axis.axvline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+    sized = cell[cell["per_class"].notna()]
+    places = sized["experiment"].map(layout.labels).map(names.index)
+    axis.errorbar(
+        sized["mean"], places, xerr=sized["std"].fillna(0), color=COLOURS[0], linestyle="", marker="o", markersize=4,
+        capsize=2, label="sets, mean and deviation",
+    )  # fmt: skip
+    theirs = sized["published"].notna()
+    if theirs.any():
+        axis.plot(sized["published"][theirs], places[theirs], "x", color="black", label="paper", zorder=5)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
 
 
 def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
@@ -72,8 +114,8 @@ def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
     for level in whole["mean"]:
         axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
     sized = cell[cell["per_class"].notna()]
-    names = list(dict.fromkeys(layout.labels[e] for e in layout.experiments if e != "whole"))
-    for name, colour in zip(names, itertools.cycle(_COLOURS), strict=False):
+    names = _names(layout)
+    for name, colour in zip(names, itertools.cycle(COLOURS), strict=False):
         line = sized[sized["experiment"].map(layout.labels) == name].sort_values("per_class")
         if len(line):
             # Exact sets lie on one another: each later one is drawn smaller.
@@ -82,7 +124,7 @@ def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
                 line["per_class"].astype(float), line["mean"], line["std"].fillna(0), color=colour, marker="o",
                 markersize=max(size, 3), linewidth=1.2, capsize=2, label=name,
             )  # fmt: skip
-    theirs = sized.dropna(subset=["published"]).drop_duplicates("per_class")
+    theirs = sized.dropna(subset=["published"]).drop_duplicates(["per_class", "published"])
     if len(theirs):
         axis.plot(theirs["per_class"].astype(float), theirs["published"], "x", color="black", label="paper", zorder=5)
     axis.set_xscale("log")
@@ -96,7 +138,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
     accuracy is its teacher's, is a diamond there.
     """
     datasets = [name for name in layout.datasets if name in set(made["dataset"])]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1, len(datasets), figsize=(3.2 * len(datasets) + 0.4, 3.0), squeeze=False, layout="constrained"
         )
@@ -104,7 +146,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
             here = made[made["dataset"] == dataset]
             level = here["teacher"].mean()
             axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
-            for size, colour in zip(sorted(here["per_class"].unique()), _COLOURS, strict=False):
+            for size, colour in zip(sorted(here["per_class"].unique()), COLOURS, strict=False):
                 for _, line in here[here["per_class"] == size].groupby("seed"):
                     axis.plot(
                         line["seconds"], line["validation_accuracy"], color=colour, label=f"KIP, {size} per class"
@@ -118,7 +160,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
             axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
             axis.minorticks_off()
         panels[0, 0].set_ylabel("validation accuracy, %")
-        _legend(figure, panels)
+        legend(figure, panels)
     return figure
 
 
@@ -127,7 +169,7 @@ def privacy(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     data set.
     """
     datasets = list(dict.fromkeys(found["dataset"]))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             len(datasets), 2, figsize=(7.0, 2.5 * len(datasets) + 0.7), squeeze=False, layout="constrained"
         )
@@ -141,14 +183,14 @@ def privacy(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
             row[0].set_ylabel("test accuracy, %")
             row[1].set_ylabel("membership inference, AUC")
             row[1].axhline(0.5, color="#999999", linewidth=0.8, linestyle=":", label="guessing")
-        _legend(figure, panels)
+        legend(figure, panels)
     return figure
 
 
 def _mechanisms(axis: Any, here: pd.DataFrame, names: Mapping[str, str], value: str, spread: str | None) -> None:
     exact = here[here["mechanism"] == "exact"]
     axis.axhline(exact[value].mean(), color="#555555", linewidth=1, linestyle=(0, (4, 2)), label=names["exact"])
-    for name, colour in zip([n for n in names if n != "exact"], _COLOURS, strict=False):
+    for name, colour in zip([n for n in names if n != "exact"], COLOURS, strict=False):
         line = here[here["mechanism"] == name].sort_values("epsilon")
         bars = None if spread is None else line[spread].fillna(0)
         axis.errorbar(
@@ -167,7 +209,7 @@ def _mechanisms(axis: Any, here: pd.DataFrame, names: Mapping[str, str], value: 
 def path(found: pd.DataFrame) -> Figure:
     """Test accuracy (lines: teachers; circles: exact sets) and weight errors against the ridge, a column a data set."""
     datasets = list(dict.fromkeys(found["dataset"]))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             2,
             len(datasets),
@@ -183,17 +225,17 @@ def path(found: pd.DataFrame) -> Figure:
                 here["ridge"],
                 here["exact_accuracy"],
                 "o",
-                color=_COLOURS[0],
+                color=COLOURS[0],
                 markersize=4,
                 label="exact set, one image per class",
             )
             above.set_title(dataset, fontsize=9, loc="left")
-            below.plot(here["ridge"], here["exact_weight_error"], "o-", color=_COLOURS[0], markersize=4, linewidth=1)
+            below.plot(here["ridge"], here["exact_weight_error"], "o-", color=COLOURS[0], markersize=4, linewidth=1)
             below.plot(
                 here["ridge"],
                 here["path_range_error"],
                 "s-",
-                color=_COLOURS[1],
+                color=COLOURS[1],
                 markersize=4,
                 linewidth=1,
                 label="one set for all ridges",
@@ -203,14 +245,14 @@ def path(found: pd.DataFrame) -> Figure:
             below.set_xlabel("ridge")
         panels[0, 0].set_ylabel("test accuracy, %")
         panels[1, 0].set_ylabel("weight error")
-        _legend(figure, panels)
+        legend(figure, panels)
     return figure
 
 
 def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
     """Rows of images (k, channels, h, w) with values of any scale around 0 or above, one row a label."""
     columns = max(len(images) for images in rows.values())
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             len(rows),
             columns,
@@ -225,7 +267,7 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, panels: Any) -> None:
+def legend(figure: Figure, panels: Any) -> None:
     """One legend below, every label once, in as many columns as the figure is wide enough for."""
     drawn = [pair for axis in panels.flat for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     entries: dict[str, Any] = {}
@@ -240,7 +282,7 @@ def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Fig
     """Rows of distilled images, one row a set, one column a class (the first ten): the first image of each class."""
     any_set = next(iter(sets.values()))
     columns = min(_COLUMNS, len(any_set.classes))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             len(sets),
             columns,

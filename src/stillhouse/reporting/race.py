@@ -6,7 +6,6 @@ its set.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from stillhouse import artifact
-from stillhouse.reporting import published
+from stillhouse.reporting import cost, published
 from stillhouse.reporting.study import Layout
 from stillhouse.reporting.tables import Column, Entry, Line, Table
 
@@ -30,13 +29,8 @@ def progress(rows: pd.DataFrame) -> pd.DataFrame:
         (row["dataset"], row["seed"]): _validation_accuracy(Path(row["file"]))
         for _, row in rows[rows["experiment"] == "whole"].iterrows()
     }
-    found: list[dict[str, Any]] = []
-    for _, row in rows.drop_duplicates("file").iterrows():
-        for line in _cost(row["file"]).get("record", []):
-            known = {name: row[name] for name in ("dataset", "experiment", "per_class", "seed")}
-            known["budget"] = row["budget"]
-            found.append({**known, **line, "teacher": teachers[row["dataset"], row["seed"]]})
-    return pd.DataFrame(found)
+    made = cost.records(rows, ("dataset", "experiment", "per_class", "seed", "budget"))
+    return made.assign(teacher=[teachers[key] for key in zip(made["dataset"], made["seed"], strict=True)])
 
 
 def race(rows: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
@@ -145,13 +139,8 @@ def _exact_seconds(rows: pd.DataFrame, dataset: Any, per_class: Any, seed: Any) 
     here = rows[(rows["dataset"] == dataset) & (rows["seed"] == seed)]
     sets = here[(here["method"] == "krr_exact") & (here["per_class"] == per_class)]["file"].unique()
     teacher = here[here["experiment"] == "whole"]["file"].unique()
-    return float(_cost(sets[0])["seconds"] + _cost(teacher[0])["seconds"])
+    return float(cost.read(sets[0])["seconds"] + cost.read(teacher[0])["seconds"])
 
 
 def _validation_accuracy(teacher: Path) -> float:
     return 100 * float(max(artifact.header(teacher)["notes"]["validation_accuracy"]))
-
-
-def _cost(file: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(artifact.cost_path(Path(file)).read_text(encoding="utf-8"))
-    return found

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from stillhouse import artifact
-from stillhouse.reporting import published
+from stillhouse.reporting import cost, published
 from stillhouse.sets import recipe_id
 
 COLUMNS = [
@@ -39,6 +39,7 @@ class Layout:
     rows: list[str]
     pictures: list[Mapping[str, Any]]
     analyses: list[Mapping[str, Any]] = field(default_factory=list)
+    made_for: Mapping[str, str] = field(default_factory=dict)  # experiment -> the model it is made for, if any
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
@@ -62,8 +63,7 @@ def tidy(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
         mean=("value", "mean"), std=("value", "std"), seeds=("seed", "nunique"), budget=("budget", "first")
     ).reset_index()
     table["recipe"] = [_identity(group) for _, group in gathered]
-    known = published.table(layout.published).rename(columns={"value": "published", "source": "published_source"})
-    table = table.merge(known.drop(columns="std"), on=published.KEYS, how="left")
+    table = published.beside(table, layout.published)
     table["difference"] = table["mean"] - table["published"]
     table.insert(0, "study", layout.name)
     order = {name: place for place, name in enumerate([*layout.datasets, *layout.experiments])}
@@ -166,14 +166,14 @@ def findings(table: pd.DataFrame, exact: pd.DataFrame) -> list[str]:
     return said
 
 
-def spent(cost: pd.DataFrame) -> list[str]:
-    """What it took, in a sentence."""
-    seconds = cost["seconds"].sum()
-    where = ", ".join(sorted(set(cost["device"])))
-    threads = cost["threads"].max()
+def spent(found: pd.DataFrame) -> list[str]:
+    """What it took (`costs`), in a sentence."""
+    seconds = found["seconds"].sum()
+    where = ", ".join(sorted(set(found["device"])))
+    threads = found["threads"].max()
     return [
-        f"Cost: {len(cost)} distilled sets and teachers in {seconds:.0f} seconds of computing ({where}, {threads} "
-        f"thread{'s' if threads > 1 else ''} a job), at most {cost['peak_memory_mb'].max():.0f} MB a process."
+        f"Cost: {len(found)} distilled sets and teachers in {seconds:.0f} seconds of computing ({where}, {threads} "
+        f"thread{'s' if threads > 1 else ''} a job), at most {found['peak_memory_mb'].max():.0f} MB a process."
     ]
 
 
@@ -189,8 +189,7 @@ def picture_labels(layout: Layout, table: pd.DataFrame) -> dict[str, str]:
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
     """Seconds and peak memory of every file that was scored, from the cost files beside them."""
     files = rows[["dataset", "experiment", "per_class", "seed", "file"]].drop_duplicates("file")
-    read = [json.loads(artifact.cost_path(Path(f)).read_text(encoding="utf-8")) for f in files["file"]]
-    return pd.concat([files.reset_index(drop=True), pd.DataFrame(read)], axis=1)
+    return pd.concat([files.reset_index(drop=True), pd.DataFrame(map(cost.read, files["file"]))], axis=1)
 
 
 def _identity(group: pd.DataFrame) -> str:

@@ -17,9 +17,9 @@ _DASH = "–"
 # What labels, statements and numbers hold beside ASCII, as LaTeX writes it; a combining hat stands after its letter.
 _MATHS = {
     "±": r"\pm", "−": "-", "×": r"\times", "≈": r"\approx", "≤": r"\le", "≥": r"\ge", "∈": r"\in", "∞": r"\infty",
-    "∏": r"\prod", "√": r"\surd", "‖": r"\Vert", "λ": r"\lambda", "σ": r"\sigma", "ε": r"\varepsilon",
-    "δ": r"\delta", "φ": r"\varphi", "⁺": "^{+}", "²": "^{2}", "¹": "^{1}", "⁽": "^{(}", "⁾": "^{)}", "ˡ": "^{l}",
-    "ᵢ": "_{i}", "₀": "_{0}", "₁": "_{1}", "ᵀ": "^{T}", "\u0302": r"\hat{\ }",
+    "∏": r"\prod", "ρ": r"\rho", "θ": r"\theta", "√": r"\surd", "‖": r"\Vert", "λ": r"\lambda", "σ": r"\sigma",
+    "ε": r"\varepsilon", "δ": r"\delta", "φ": r"\varphi", "⁺": "^{+}", "²": "^{2}", "¹": "^{1}", "⁽": "^{(}", "⁾": "^{)}",
+    "ˡ": "^{l}", "ᵢ": "_{i}", "₀": "_{0}", "₁": "_{1}", "ᵀ": "^{T}", "\u0302": r"\hat{\ }",
 }  # fmt: skip
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"} | {c: f"${text}$" for c, text in _MATHS.items()} | {_DASH: "--", "…": r"\dots{}"}
@@ -123,7 +123,7 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
     reference: dict[tuple[str, str, str], bool] = {}
     for row in chosen.to_dict("records"):
         size = "all" if pd.isna(row["per_class"]) else str(row["per_class"])
-        key = (str(row["dataset"]), size, layout.labels[str(row["experiment"])] + _part_of_budget(row["budget"]))
+        key = (str(row["dataset"]), size, layout.labels[str(row["experiment"])] + part_of_budget(row["budget"]))
         if str(row["model"]) in lines.get(key, {}):  # two experiments or protocols of one label: none is dropped
             key = (key[0], size, f"{key[2]} ({row['experiment']}, {row['protocol']})")
         theirs = None if pd.isna(row["published"]) else float(row["published"])
@@ -133,7 +133,7 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
     return [Row(*key, cells, reference[key]) for key, cells in lines.items()]
 
 
-def _part_of_budget(budget: float) -> str:
+def part_of_budget(budget: float) -> str:
     """What a run of less than the published budget is marked with."""
     return "" if budget >= 1 else f", {100 * min(budget, 0.99):.2g} % of its budget"
 
@@ -162,6 +162,36 @@ def scores(layout: Layout, lines: list[Row]) -> Table:
         for line in lines
     ]
     return Table("accuracy", "Test accuracy in percent", "data set", columns, made)
+
+
+def costs(layout: Layout, spent: pd.DataFrame) -> Table:
+    """What every experiment's sets took (`study.costs`): seconds of the mean set, and the memory of the largest process."""
+    columns = [Column("made", words=True), Column("images per class"), Column("sets"), Column("seconds a set"),
+               Column("memory, MB")]  # fmt: skip
+    keys = ["dataset", "per_class", "experiment"]
+    by = spent[spent["per_class"].notna()].groupby(keys, sort=False)
+    means = by.agg(
+        sets=("file", "nunique"), seconds=("seconds", "mean"), memory=("peak_memory_mb", "max")
+    ).reset_index()
+    order = {name: place for place, name in enumerate([*layout.datasets, *layout.experiments])}
+    ranked = means.assign(a=means["dataset"].map(order), c=means["experiment"].map(order))
+    lines = [
+        Line(
+            row["dataset"],
+            [
+                Entry(layout.labels[row["experiment"]]), Entry(str(row["per_class"])), Entry(str(row["sets"])),
+                Entry(seconds(row["seconds"])), Entry(f"{row['memory']:.0f}"),
+            ],
+            name=f"{row['dataset']} {row['per_class']} {layout.labels[row['experiment']]} cost",
+        )
+        for row in ranked.sort_values(["a", "per_class", "c"], kind="stable").to_dict("records")
+    ]  # fmt: skip
+    return Table("costs", "What a set took to make, without its teacher", "data set", columns, lines)
+
+
+def seconds(value: float) -> str:
+    """Seconds with three digits, all of them before the point where there are more."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _entries(cell: Cell | None, compared: bool) -> list[Entry]:
