@@ -52,11 +52,15 @@ class Params:
     ]
     steps: Annotated[int, Field(ge=0, description="of Adam")] = 1500
     full_steps: Annotated[int, Field(ge=1, description="of the full setting: what `steps` is a part of")] = 1500
-    learning_rate: Annotated[float, Field(gt=0, description="of Adam, for points and labels")] = 0.02
-    dual_rate: Annotated[
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam, for points, labels and alpha")] = 0.02
+    dual_factor: Annotated[
         float,
-        Field(gt=0, description="of Adam, for dual variables: with 0.02, those of the hinge lag behind the points"),
-    ] = 0.1
+        Field(
+            gt=0,
+            description="learning rate of u over that of the points, for losses other than squared: u has far to go for p to "
+            "reach 0 or 1, and with 1 that of the hinge lags behind",
+        ),
+    ] = 5.0
     labels: Annotated[
         Literal["fixed", "learned"],
         Field(
@@ -168,11 +172,9 @@ def _trained(
     support: dict[str, torch.Tensor], objective: Objective, checked: Validation, params: Params, run: Run
 ) -> dict[str, torch.Tensor]:
     """The support after all steps."""
+    faster = {"dual": params.dual_factor} if objective.loss.confined else {}
     optimiser = torch.optim.Adam(
-        [
-            {"params": [tensor], "lr": params.dual_rate if name == "dual" else params.learning_rate}
-            for name, tensor in support.items()
-        ]
+        [{"params": [tensor], "lr": params.learning_rate * faster.get(name, 1)} for name, tensor in support.items()]
     )
     first = _resume(run, support, optimiser)
     left, what = params.steps - first, f"DGKIP, {len(support['inputs'])} images"
