@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def compare(threads: int, rounds: int, python: str | None, folder: Path) -> bool
     wanted = [{"value": plain(one, other), "gradient": gradient(plain, one, other, g)}]
     theirs = None if python is None else NeuralTangents(python, folder, threads)
     if theirs is not None:
-        calls["theirs"] = {part: (lambda part=part: theirs.seconds(part)) for part in PARTS}
+        calls["theirs"] = {part: partial(theirs.seconds, part) for part in PARTS}
         wanted.append({part: torch.from_numpy(np.load(folder / f"{part}.npy")) for part in PARTS})
     best = {(who, part): math.inf for who in calls for part in PARTS}
     for _ in range(rounds):

@@ -1,6 +1,7 @@
 """Label Solve, against the formula with a column for every real example."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stillhouse.models import kernel as model_kernel
 from stillhouse.run import Run
 from stillhouse.sets import RealSet, pixels
 from stillhouse.spaces import from_settings
+from stillhouse.stages.store import Store
 
 NTK = {"kind": "kernel", "kernel": {"kind": "fully_connected", "depth": 1}, "space": "standardised"}
 
@@ -88,3 +90,23 @@ def test_what_the_solve_rests_on_stands_in_the_recipe(digits: RealSet) -> None:
     numerics = label_solve.distill(digits, 2, params(), Run(seed=0)).recipe["numerics"]
     assert numerics["jitter"] == 0
     assert numerics["labels"]["condition"] > numerics["condition"] > 1
+
+
+def test_an_interrupted_pass_goes_on_with_the_same_bits(
+    digits: RealSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_kernel, "CHUNK", 100)
+    whole = label_solve.distill(digits, 1, params(), Run(seed=0, store=Store(tmp_path / "whole", interval=0)))
+
+    class Dying(Store):
+        def offer(self, state):  # type: ignore[no-untyped-def]
+            super().offer(state)
+            if state()[1]["count"] == 500:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        label_solve.distill(digits, 1, params(), Run(seed=0, store=Dying(tmp_path / "one", interval=0)))
+    store = Store(tmp_path / "one", interval=0)
+    assert store.kept()[1] == {"count": 500}  # type: ignore[index]
+    resumed = label_solve.distill(digits, 1, params(), Run(seed=0, store=store))
+    assert torch.equal(resumed.targets, whole.targets)
