@@ -11,7 +11,8 @@ import torch
 from stillhouse import settings
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
-from stillhouse.methods import dgkip, kip
+from stillhouse.methods import dgkip
+from stillhouse.methods.support import record_steps
 from stillhouse.models import kernel_machine
 from stillhouse.models.kernel_machine import Machine
 from stillhouse.run import Run
@@ -145,6 +146,15 @@ def test_a_machine_that_is_not_the_minimum_is_found_out() -> None:
         dgkip.bounds(gap, gap, wrong, scores, norms, solved.weights, gram)
 
 
+def test_faster_dual_variables_keep_up_with_the_points(digits: RealSet) -> None:
+    behind = []
+    for factor in (0.2, 5):
+        says = dgkip.distill(digits, 1, params("hinge", dual_factor=factor), Run(seed=0)).certificate
+        assert says is not None
+        behind.append(says["gap"] - says["gap_best"])
+    assert 0 <= behind[1] < 0.5 * behind[0]
+
+
 def test_labels_stay_within_the_losses_reach(digits: RealSet) -> None:
     made = dgkip.distill(digits, 1, params("logistic", labels="learned", learning_rate=0.3), Run(seed=0))
     assert float(made.targets.min()) >= 0
@@ -188,7 +198,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(digits: RealSet, tmp_path
     assert torch.equal(resumed.inputs, whole.inputs)
     assert torch.equal(resumed.targets, whole.targets)
     assert resumed.certificate == whole.certificate
-    assert [line["step"] for line in store.records] == [*kip.record_steps(15), 15]
+    assert [line["step"] for line in store.records] == [*record_steps(15), 15]
     assert store.records[-1]["gap"] < store.records[0]["gap"]
 
 

@@ -12,6 +12,7 @@ from stillhouse import settings
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
 from stillhouse.methods import kip
+from stillhouse.methods.support import record_steps
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
 from stillhouse.stages.store import Store
@@ -62,7 +63,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert torch.equal(resumed.targets, whole.targets)
     done = store.records[-1]["step"]
     assert [line["step"] for line in store.records] == [
-        *itertools.takewhile(lambda s: s <= done, kip.record_steps(12)),
+        *itertools.takewhile(lambda s: s <= done, record_steps(12)),
         done,
     ]
 
@@ -85,8 +86,8 @@ def test_numbers_that_are_none_stop_with_the_step(model: dict[str, Any], rate: f
 
 
 def test_progress_is_recorded_ever_less_often() -> None:
-    assert list(kip.record_steps(13)) == [0, 1, 2, 3, 4, 6, 9]
-    assert len(list(kip.record_steps(30_000))) < 30
+    assert list(record_steps(13)) == [0, 1, 2, 3, 4, 6, 9]
+    assert len(list(record_steps(30_000))) < 30
     assert kip.budget(params(model=NTK, steps=3000)) == pytest.approx(0.1)
 
 

@@ -25,8 +25,8 @@ from pydantic import Field
 from stillhouse import linalg, settings, spaces
 from stillhouse.errors import NumericalError
 from stillhouse.kernels import tiles
-from stillhouse.methods.kip import record_steps
 from stillhouse.methods.random_images import sample
+from stillhouse.methods.support import record_steps
 from stillhouse.models import kernel_machine, ridge
 from stillhouse.models.kernel_machine import Machine
 from stillhouse.run import Run

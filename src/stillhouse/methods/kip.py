@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
@@ -24,14 +24,12 @@ from stillhouse import settings
 from stillhouse.augmentation import Augmentation
 from stillhouse.errors import NumericalError
 from stillhouse.methods import kip_features, kip_kernels
+from stillhouse.methods.support import record_steps
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
 # Where labels are solved or learned, the largest target of an example need not be that of the class it began as.
 SOFT_LABELS = True
-
-# Steps before which progress is recorded: each half as far again as the one before, so that a run of 30 000 has some 25.
-_RECORDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -185,14 +183,6 @@ def _checked(compute: Any, support: dict[str, torch.Tensor], step: int) -> float
         return float(compute(support))
     except NumericalError as problem:
         raise NumericalError(f"step {step}: {problem}") from None
-
-
-def record_steps(steps: int) -> Iterator[int]:
-    """The steps before which progress is recorded: 0, 1, 2, 3, 4, 6, 9, 14, ..., each half as far again as the one before."""
-    step = 0
-    while step < steps:
-        yield step
-        step = max(step + 1, round(step * _RECORDED))
 
 
 def _state(

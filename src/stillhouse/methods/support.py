@@ -1,10 +1,17 @@
-"""What methods that train points share: class-balanced batches of real examples, and parts of images that are frozen."""
+"""What methods that train points share: class-balanced batches of real examples, parts of images that are frozen, when progress
+is recorded.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 
 from stillhouse.sets import RealSet
+
+# Steps before which progress is recorded: each half as far again as the one before, so that a run of 30 000 has some 25.
+_RECORDED = 1.5
 
 
 class Balanced:
@@ -41,3 +48,11 @@ def corrupt(
     drawn = torch.randn(inputs.shape, generator=rng, dtype=torch.float64)  # in any case: kinds differ in nothing else
     content = drawn.to(inputs) if kind == "noise" else torch.zeros_like(inputs)
     return torch.where(mask, content, inputs), mask
+
+
+def record_steps(steps: int) -> Iterator[int]:
+    """The steps before which progress is recorded: 0, 1, 2, 3, 4, 6, 9, 14, ..., each half as far again as the one before."""
+    step = 0
+    while step < steps:
+        yield step
+        step = max(step + 1, round(step * _RECORDED))
