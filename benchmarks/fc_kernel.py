@@ -46,7 +46,7 @@ class NeuralTangents:
     """neural-tangents in a process of its own, that computes when it is asked to."""
 
     def __init__(self, python: str, folder: Path, threads: int) -> None:
-        script = Path(__file__).with_name("fc_kernel_neural_tangents.py")
+        script = Path(__file__).parent / "neural_tangents" / "fc_kernel.py"
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             [python, str(script), str(folder), str(threads)],

@@ -24,7 +24,8 @@ def gathered(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of the pairs' numbers: one row for each data set, pair, loss and what was trained on."""
     keys = ["dataset", "one", "other", "loss", "trained_on"]
     numbers = ["accuracy", "gap", "distance", "bound", "bound_ball", "certain", "error_at_most", "agreement"]
-    by = rows.groupby(keys, sort=False)
+    named = rows.astype({"one": str, "other": str})  # classes may be called 0 to 9
+    by = named.groupby(keys, sort=False)
     return by[["images", "recipe"]].first().join(by[numbers].mean()).reset_index()
 
 

@@ -1,6 +1,6 @@
 """The other side of fc_kernel.py, for an interpreter that has neural-tangents (0.6.5 works with jax 0.5.3); not run by hand.
 
-    python benchmarks/fc_kernel_neural_tangents.py FOLDER THREADS
+    python benchmarks/neural_tangents/fc_kernel.py FOLDER THREADS
 
 Reads one, other and weights from FOLDER and leaves value and gradient there; then, for each line 'value' or 'gradient' that
 it is sent, computes that once and answers with the seconds.
