@@ -66,6 +66,7 @@ def findings(found: pd.DataFrame) -> list[str]:
         said.append(
             f"ε: the model of a distilled set and that of all real images differ in test accuracy by {weak.min():.2f} to "
             f"{weak.max():.2f} points (weak), and give different classes to {strong.min():.2f} to {strong.max():.2f} % of the "
-            f"test images (strong). For zero-one loss weak is at most strong; it is in {kept} of {len(errors)} cells."
+            f"test images (strong). For zero-one loss weak is at most strong; it is in {kept} of {len(errors)} cells. The "
+            "model of all real images is fitted to all of them in the span of some (`centres`, docs/theory/kernels.md)."
         )
     return said
