@@ -13,6 +13,7 @@ from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
 from stillhouse.methods import dgkip
 from stillhouse.methods.support import record_steps
+from stillhouse.models import kernel as model_kernel
 from stillhouse.models import kernel_machine
 from stillhouse.models.kernel_machine import Machine
 from stillhouse.run import Run
@@ -43,7 +44,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def objective(loss: Loss, labels: torch.Tensor) -> dgkip.Objective:
     """With a machine of 7 points in 5 dimensions and an RBF kernel."""
-    kernel = kernel_machine.build(params().model, (5,), 0)
+    kernel = model_kernel.build(params().model, (5,), 0)
     machine = Machine(kernel, drawn(7, 5, seed=1), drawn(7, labels.shape[1], seed=2))
     return dgkip.Objective(loss, 0.05, machine, machine.norms(), labels)
 

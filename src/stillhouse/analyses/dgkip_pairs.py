@@ -25,6 +25,7 @@ from stillhouse.kernels import Kernel, tiles
 from stillhouse.methods import dgkip
 from stillhouse.methods.random_images import sample
 from stillhouse.models import kernel_machine
+from stillhouse.models.kernel import build, inputs_at
 from stillhouse.run import Run
 from stillhouse.sets import RealSet, pixels
 from stillhouse.theory import duality
@@ -158,16 +159,16 @@ def _pairs(real: RealSet, params: Params, run: Run) -> Pairs:
     model, classes = params.model, real.n_classes
     space = whitening.fit(model.space, real)
     chosen = sample(real, params.images, run.generator("real images"))
-    inputs = space.forward(pixels(real.train.inputs[chosen]).to(run.device, model.dtype))
+    inputs = inputs_at(real, chosen, space, model, run)
     by_class = inputs.view(params.images, classes, *real.shape).transpose(0, 1).contiguous()
     names = torch.tensor(list(combinations(range(classes), 2)))
     first = sample(real, params.per_class, run.generator("images"))
-    starts = space.forward(pixels(real.train.inputs[first]).to(run.device, model.dtype))
+    starts = inputs_at(real, first, space, model, run)
     starts = starts.view(params.per_class, classes, *real.shape)[:, names]  # (per_class, q, 2, *shape)
     points = starts.transpose(0, 1).reshape(len(names), 2 * params.per_class, *real.shape)
     signs = torch.tensor([-1.0, 1.0], dtype=torch.float64, device=run.device).repeat(params.per_class)
     labels = signs[:, None].repeat(1, len(names))
-    kernel = kernel_machine.build(model, real.shape, run.seed)
+    kernel = build(model, real.shape, run.seed)
     return Pairs(names, by_class, points.contiguous(), labels, kernel)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -26,8 +25,9 @@ from stillhouse import linalg, settings, spaces
 from stillhouse.errors import NumericalError
 from stillhouse.kernels import tiles
 from stillhouse.methods.random_images import sample
-from stillhouse.methods.support import record_steps
+from stillhouse.methods.support import check_finite, put_back, record_steps, state
 from stillhouse.models import kernel_machine, ridge
+from stillhouse.models.kernel import inputs_at
 from stillhouse.models.kernel_machine import Machine
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
@@ -184,7 +184,7 @@ def _trained(
         optimiser.zero_grad()
         gap = objective.gap(support)
         gap.backward()  # type: ignore[no-untyped-call]
-        _check(step, gap, support)
+        check_finite(step, "duality gap", float(gap.detach()), support)
         if step in recorded:
             scores = checked.scores(objective.machine.kernel, support["inputs"].detach(), objective.factors(support))
             run.record(step=step, gap=float(gap.detach()), validation_accuracy=checked.accuracy(scores))
@@ -194,14 +194,6 @@ def _trained(
                 support["labels"].clamp_(-1, 1)
         run.offer(functools.partial(_state, step + 1, support, optimiser))
     return support
-
-
-def _check(step: int, gap: torch.Tensor, support: Mapping[str, torch.Tensor]) -> None:
-    slopes = [tensor.grad for tensor in support.values() if tensor.grad is not None]
-    if not math.isfinite(float(gap.detach())) or not all(bool(slope.isfinite().all()) for slope in slopes):
-        raise NumericalError(
-            f"step {step}: the duality gap is {float(gap.detach())}, or its gradient has entries that are NaN or infinite"
-        )
 
 
 @dataclass(frozen=True)
@@ -215,8 +207,7 @@ class Validation:
     def of(cls, real: RealSet, params: kernel_machine.Params, space: spaces.Space, run: Run) -> Validation:
         """Those that the model does not fit."""
         _, held_out = ridge.split(len(real.train), params.validation, run.seed)
-        inputs = space.forward(pixels(real.train.inputs[held_out]).to(run.device, params.dtype))
-        return cls(inputs, real.train.targets[held_out].to(run.device))
+        return cls(inputs_at(real, held_out, space, params, run), real.train.targets[held_out].to(run.device))
 
     def scores(self, kernel: Any, points: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         """(b, k) scores of machines with these points and factors, computed in the precision of the points."""
@@ -354,11 +345,7 @@ def _state(
     step: int, support: Mapping[str, torch.Tensor], optimiser: torch.optim.Adam
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """All that the next step depends on."""
-    tensors = {f"support.{name}": tensor.detach() for name, tensor in support.items()}
-    for name, tensor in support.items():
-        moments = {k: v for k, v in optimiser.state[tensor].items() if isinstance(v, torch.Tensor)}
-        tensors |= {f"{name}.{k}": v for k, v in moments.items()}
-    return tensors, {"step": step}
+    return state(support, optimiser), {"step": step}
 
 
 def _resume(run: Run, support: Mapping[str, torch.Tensor], optimiser: torch.optim.Adam) -> int:
@@ -367,10 +354,5 @@ def _resume(run: Run, support: Mapping[str, torch.Tensor], optimiser: torch.opti
     if kept is None:
         return 0
     tensors, numbers = kept
-    for name, tensor in support.items():
-        with torch.no_grad():
-            tensor.copy_(tensors[f"support.{name}"])
-        optimiser.state[tensor] = {
-            key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")
-        }
+    put_back(tensors, support, optimiser)
     return int(numbers["step"])

@@ -24,7 +24,7 @@ from stillhouse import settings
 from stillhouse.augmentation import Augmentation
 from stillhouse.errors import NumericalError
 from stillhouse.methods import kip_features, kip_kernels
-from stillhouse.methods.support import record_steps
+from stillhouse.methods.support import check_finite, put_back, record_steps, state, under
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
@@ -171,9 +171,7 @@ def _step(
 ) -> None:  # fmt: skip
     optimiser.zero_grad()
     loss = _checked(lambda these: objective.descend(these, draw), support, step)
-    slopes = [tensor.grad for tensor in support.values() if tensor.grad is not None]
-    if not math.isfinite(loss) or not all(bool(slope.isfinite().all()) for slope in slopes):
-        raise NumericalError(f"step {step}: the loss is {loss}, or its gradient has entries that are NaN or infinite")
+    check_finite(step, "loss", loss, support)
     optimiser.step()
 
 
@@ -193,11 +191,7 @@ def _state(
     draw: torch.Generator,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """All that the next step depends on."""
-    tensors = {f"support.{name}": tensor.detach() for name, tensor in support.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    for name, tensor in support.items():
-        moments = {k: v for k, v in optimiser.state[tensor].items() if isinstance(v, torch.Tensor)}
-        tensors |= {f"{name}.{k}": v for k, v in moments.items()}
+    tensors = state(support, optimiser) | {f"best.{name}": tensor for name, tensor in best.items()}
     numbers = {"step": progress.step, "best": progress.best, "best_step": progress.best_step}
     return {**tensors, "draw": draw.get_state()}, numbers if math.isfinite(progress.best) else {"step": progress.step}
 
@@ -211,14 +205,5 @@ def _resume(
         return _Progress(), {}
     tensors, numbers = kept
     draw.set_state(tensors["draw"])
-    for name, tensor in support.items():
-        with torch.no_grad():
-            tensor.copy_(tensors[f"support.{name}"])
-        optimiser.state[tensor] = _under(tensors, name)
-    return _Progress(**numbers), _under(tensors, "best")
-
-
-def _under(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """Those whose names begin with 'name.', without it."""
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    put_back(tensors, support, optimiser)
+    return _Progress(**numbers), under(tensors, "best")

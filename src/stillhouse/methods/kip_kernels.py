@@ -7,7 +7,7 @@ that the solve is done once, in float64, and automatic differentiation is left w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -80,18 +80,15 @@ class Objective:
     @torch.no_grad()
     def score(self, support: Mapping[str, torch.Tensor]) -> float:
         """Percent of the held-out examples classified rightly by the model's own kernel."""
-        kernel = self._own()
-        weights, _, _ = self._weights(support, kernel, self._fitted if self._labels == "solved" else None)
-        right = 0
-        for block, wanted in self._blocks(self._held_out, kernel, support["inputs"]):
-            right += int(((block.to(weights) @ weights).argmax(1) == wanted.argmax(1)).sum())
-        return 100 * right / len(self._held_out)
+        blocks = self._blocks(support)
+        weights, _, _ = self._weights(support, blocks, self._fitted)
+        return 100 * blocks.accuracies(self._held_out, [weights])[0]
 
     @torch.no_grad()
     def finish(self, support: Mapping[str, torch.Tensor], steps: int) -> DistilledSet:
         """Labels that are solved are solved on all training examples."""
         everything = torch.arange(len(self._real.train))
-        _, targets, system = self._weights(support, self._own(), everything)
+        _, targets, system = self._weights(support, self._blocks(support), everything)
         inputs = support["inputs"].detach()
         moved = linalg.relative_error(inputs, self._started)
         self._run.record(step=steps, validation_accuracy=self.score(support), distance_to_start=moved)
@@ -108,9 +105,6 @@ class Objective:
     def _shift(self) -> float:
         return model_kernel.shift(self._model, self._real.n_classes)
 
-    def _own(self) -> Kernel:
-        return model_kernel.build(self._model, self._real.shape, self._run.seed)
-
     def _drawn(self, draw: torch.Generator) -> Kernel:
         """A kernel of the family; a random one is drawn anew at every step."""
         place, seed = (int(torch.randint(high, (), generator=draw)) for high in (len(self._family), 2**31))
@@ -125,18 +119,18 @@ class Objective:
     def _inputs(self, positions: torch.Tensor) -> torch.Tensor:
         return model_kernel.inputs_at(self._real, positions, self._space, self._model, self._run)
 
-    def _blocks(self, index: torch.Tensor, kernel: Kernel, inputs: torch.Tensor) -> Any:
-        return model_kernel.blocks(self._real, index, kernel, inputs, self._space, self._model, self._run)
+    def _blocks(self, support: Mapping[str, torch.Tensor]) -> model_kernel.Blocks:
+        """Of the model's own kernel."""
+        kernel = model_kernel.build(self._model, self._real.shape, self._run.seed)
+        return model_kernel.Blocks(self._real, kernel, support["inputs"], self._space, self._model, self._run)
 
     def _weights(
-        self, support: Mapping[str, torch.Tensor], kernel: Kernel, solved_on: torch.Tensor | None
+        self, support: Mapping[str, torch.Tensor], blocks: model_kernel.Blocks, solved_on: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, System]:
-        """Coefficients a (m, c), centred targets (m, c) and the system, with labels solved on the examples at `solved_on`."""
-        inputs = support["inputs"]
-        system = System.of_gram(tiles.gram(kernel, inputs.to(torch.float64)), self._ridge)
-        if self._labels == "solved" and solved_on is not None:
-            sums = model_kernel.moments(self._real, solved_on, kernel, inputs, self._space, self._model, self._run)
-            weights, _ = label_solve.solve(sums)
+        """Coefficients a (m, c), centred targets (m, c) and the system; labels that are solved are so on `solved_on`."""
+        system = System.of_gram(tiles.gram(blocks.kernel, support["inputs"].to(torch.float64)), self._ridge)
+        if self._labels == "solved":
+            weights, _ = label_solve.solve(blocks.moments(solved_on))
             return weights, system.matrix @ weights, system
         targets = support.get("targets", self._targets).detach()
         return system.cholesky.solve(targets), targets, system
@@ -154,11 +148,12 @@ def matrices(kernel: Kernel, rows: torch.Tensor, inputs: torch.Tensor) -> tuple[
     return tiles.cross(kernel, rows, inputs), tiles.gram(kernel, inputs.to(torch.float64))
 
 
-class Slopes:
+class Slopes(NamedTuple):
     """Derivatives of the loss: with respect to K_bS (b, m), to K_SS (m, m) before the ridge is added, and to Y_S (m, c)."""
 
-    def __init__(self, across: torch.Tensor, gram: torch.Tensor, targets: torch.Tensor) -> None:
-        self.across, self.gram, self.targets = across, gram, targets
+    across: torch.Tensor
+    gram: torch.Tensor
+    targets: torch.Tensor
 
 
 def fixed_loss(

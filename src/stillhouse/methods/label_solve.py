@@ -15,13 +15,12 @@ from pydantic import Field
 
 from stillhouse import linalg, settings
 from stillhouse.data import whitening
-from stillhouse.kernels import Kernel, tiles
+from stillhouse.kernels import tiles
 from stillhouse.methods.random_images import sample
 from stillhouse.models import kernel as model_kernel
 from stillhouse.models.kernel import System
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
-from stillhouse.spaces import Space
 
 # Labels are solved: the largest target of an image need not be that of its class.
 SOFT_LABELS = True
@@ -51,7 +50,7 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     chosen = sample(real, per_class, run.generator("images"))
     inputs = model_kernel.inputs_at(real, chosen, space, model, run)
     system = System.of_gram(tiles.gram(kernel, inputs.to(torch.float64)), model.ridge)
-    sums = _moments(real, kernel, inputs, space, model, run)
+    sums = _moments(model_kernel.Blocks(real, kernel, inputs, space, model, run))
     weights, normal = solve(sums, params.ridge_labels)
     targets = system.matrix @ weights + model_kernel.shift(model, real.n_classes)
     return DistilledSet(
@@ -64,29 +63,27 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     )
 
 
-def _moments(
-    real: RealSet, kernel: Kernel, inputs: torch.Tensor, space: Space, model: model_kernel.Params, run: Run
-) -> linalg.Moments:
-    """Those of `models.kernel.moments` over the whole training set, chunk by chunk; resumes from the run's store.
+def _moments(blocks: model_kernel.Blocks) -> linalg.Moments:
+    """Those of `blocks` over the whole training set, chunk by chunk; resumes from the run's store.
 
     With the kernel of a ConvNet a pass over the data takes hours.
     """
-    sums, done = linalg.Moments(len(inputs), real.n_classes, run.device), 0
+    real, run, size = blocks.real, blocks.run, len(blocks.support)
+    sums = linalg.Moments(size, real.n_classes, run.device)
     kept = run.kept()
     if kept is not None:
         sums = linalg.Moments.unpacked(kept[0]["gram"], kept[0]["cross"], kept[1]["count"])
-        done = sums.count
-    left = torch.arange(done, len(real.train))
+    left = torch.arange(sums.count, len(real.train))
 
     def state() -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         return {"gram": sums.packed(), "cross": sums.cross}, {"count": sums.count}
 
     def trial() -> None:
-        for _ in model_kernel.blocks(real, left[: len(inputs)], kernel, inputs, space, model, run):
+        for _ in blocks.at(left[:size]):
             pass
 
-    run.foretell(f"Label Solve, {len(inputs)} images and as many real ones a step", len(left) // len(inputs), trial)
-    for block, targets in model_kernel.blocks(real, left, kernel, inputs, space, model, run):
+    run.foretell(f"Label Solve, {size} images and as many real ones a step", len(left) // size, trial)
+    for block, targets in blocks.at(left):
         sums.add(block, targets)
         run.offer(state)
     return sums

@@ -1,17 +1,53 @@
-"""What methods that train points share: class-balanced batches of real examples, parts of images that are frozen, when progress
-is recorded.
+"""What methods that train points share: class-balanced batches of real examples, parts of images that are frozen, when
+progress is recorded, what is kept of a run, and when it stops for numbers that are none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import torch
 
+from stillhouse.errors import NumericalError
 from stillhouse.sets import RealSet
 
 # Steps before which progress is recorded: each half as far again as the one before, so that a run of 30 000 has some 25.
 _RECORDED = 1.5
+
+
+def state(support: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What the next step needs of tensors that are trained, by name, and of their optimiser."""
+    tensors = {f"support.{name}": tensor.detach() for name, tensor in support.items()}
+    for name, tensor in support.items():
+        moments = {k: v for k, v in optimiser.state[tensor].items() if isinstance(v, torch.Tensor)}
+        tensors |= {f"{name}.{k}": v for k, v in moments.items()}
+    return tensors
+
+
+def put_back(
+    kept: Mapping[str, torch.Tensor], support: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer
+) -> None:
+    """Put what `state` gave back where it belongs."""
+    for name, tensor in support.items():
+        with torch.no_grad():
+            tensor.copy_(kept[f"support.{name}"])
+        optimiser.state[tensor] = under(kept, name)
+
+
+def under(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Those whose names begin with 'name.', without it."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def check_finite(step: int, what: str, value: float, support: Mapping[str, torch.Tensor]) -> None:
+    """Raise NumericalError with the step's number where `what` has no finite value, or its gradient has none."""
+    slopes = [tensor.grad for tensor in support.values() if tensor.grad is not None]
+    if not math.isfinite(value) or not all(bool(slope.isfinite().all()) for slope in slopes):
+        raise NumericalError(
+            f"step {step}: the {what} is {value}, or its gradient has entries that are NaN or infinite"
+        )
 
 
 class Balanced:

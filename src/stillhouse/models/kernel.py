@@ -10,9 +10,9 @@ there the solution is sought in the span of k(., centres) for some random traini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -62,6 +62,18 @@ class Params:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
+class Settings(Protocol):
+    """What the settings of a model with a kernel have."""
+
+    @property
+    def kernel(self) -> Any:
+        """Settings of the kernel."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of real examples and their kernel values."""
+
+
 @dataclass(frozen=True)
 class System:
     """K_SS + ridge I of a support set, factorised in float64.
@@ -90,7 +102,46 @@ class System:
         }
 
 
-def build(params: Params, shape: tuple[int, ...], seed: int) -> Kernel:
+@dataclass(frozen=True)
+class Blocks:
+    """Kernel values of training examples with `support` (m, *shape), in the model's space and precision, a chunk at a time.
+
+    Memory does not grow with the number of examples.
+    """
+
+    real: RealSet
+    kernel: Kernel
+    support: torch.Tensor
+    space: Space
+    params: Params
+    run: Run
+
+    def at(self, index: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """K_tS (b, m) and targets Y_t - 1/c (b, c), float64, of the training examples at `index`."""
+        classes, centre = self.real.n_classes, shift(self.params, self.real.n_classes)
+        chunks = torch.split(index, CHUNK)
+        for positions in self.run.progress(chunks, len(chunks), "kernel"):
+            rows = inputs_at(self.real, positions, self.space, self.params, self.run)
+            targets = linalg.one_hot(self.real.train.targets[positions], classes) - centre
+            yield tiles.cross(self.kernel, rows, self.support), targets.to(rows.device)
+
+    def moments(self, index: torch.Tensor) -> linalg.Moments:
+        """K_St K_tS (m, m) and K_St (Y_t - 1/c) (m, c) over the training examples at `index`, in one pass."""
+        sums = linalg.Moments(len(self.support), self.real.n_classes, self.run.device)
+        for block, targets in self.at(index):
+            sums.add(block, targets)
+        return sums
+
+    def accuracies(self, index: torch.Tensor, found: Sequence[torch.Tensor]) -> list[float]:
+        """Fraction of the examples at `index` classified rightly by each of the coefficients `found`, (m, c) each."""
+        right = [0] * len(found)
+        for block, targets in self.at(index):
+            for i, weights in enumerate(found):
+                right[i] += int(((block.to(weights) @ weights).argmax(1) == targets.argmax(1)).sum())
+        return [hits / len(index) for hits in right]
+
+
+def build(params: Settings, shape: tuple[int, ...], seed: int) -> Kernel:
     """The kernel that a model of this seed has."""
     return kernels.build(params.kernel, shape, stream(seed, "kernel"))
 
@@ -107,12 +158,13 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     order = torch.randperm(len(fitted), generator=run.generator("centres"))[: params.centres]
     centres = inputs_at(real, fitted[order].sort().values, space, params, run)
     gram = tiles.gram(kernel, centres.to(torch.float64))
-    sums = moments(real, fitted, kernel, centres, space, params, run)
+    blocks = Blocks(real, kernel, centres, space, params, run)
+    sums = blocks.moments(fitted)
     ridges = params.ridges_real.values()
     scale = float(gram.diagonal().mean())
     # (K_Mn K_nM + ridge K_MM)^-1 K_Mn Y for every ridge
     found = [linalg.jittered_cholesky(sums.gram + each * scale * gram).solve(sums.cross) for each in ridges]
-    accuracies = _accuracies(real, held_out, kernel, centres, found, space, params, run)
+    accuracies = blocks.accuracies(held_out, found)
     best = max(zip(accuracies, ridges, range(len(ridges)), strict=True))[2]
     notes = {
         "ridge": ridges[best],
@@ -149,63 +201,9 @@ def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[tor
     return predict
 
 
-def inputs_at(real: RealSet, index: torch.Tensor, space: Space, params: Params, run: Run) -> torch.Tensor:
+def inputs_at(real: RealSet, index: torch.Tensor, space: Space, params: Settings, run: Run) -> torch.Tensor:
     """The training examples at `index` in the model's space and precision, (b, *shape)."""
     return space.forward(pixels(real.train.inputs[index]).to(run.device, params.dtype))
-
-
-def moments(
-    real: RealSet,
-    index: torch.Tensor,
-    kernel: Kernel,
-    support: torch.Tensor,
-    space: Space,
-    params: Params,
-    run: Run,
-) -> linalg.Moments:
-    """K_St K_tS (m, m) and K_St (Y_t - 1/c) (m, c) over the training examples at `index`, in one pass.
-
-    `support` (m, *shape) in the model's precision. Memory does not grow with the number of examples.
-    """
-    sums = linalg.Moments(len(support), real.n_classes, run.device)
-    for block, targets in blocks(real, index, kernel, support, space, params, run):
-        sums.add(block, targets)
-    return sums
-
-
-def blocks(
-    real: RealSet,
-    index: torch.Tensor,
-    kernel: Kernel,
-    support: torch.Tensor,
-    space: Space,
-    params: Params,
-    run: Run,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """K_tS (b, m) and targets Y_t - 1/c (b, c), float64, of the training examples at `index`, a chunk at a time."""
-    chunks = torch.split(index, CHUNK)
-    for positions in run.progress(chunks, len(chunks), "kernel"):
-        rows = inputs_at(real, positions, space, params, run)
-        targets = linalg.one_hot(real.train.targets[positions], real.n_classes) - shift(params, real.n_classes)
-        yield tiles.cross(kernel, rows, support), targets.to(rows.device)
-
-
-def _accuracies(
-    real: RealSet,
-    index: torch.Tensor,
-    kernel: Kernel,
-    centres: torch.Tensor,
-    found: list[torch.Tensor],
-    space: Space,
-    params: Params,
-    run: Run,
-) -> list[float]:
-    """Fraction of the examples at `index` classified rightly by each of the coefficients `found`."""
-    right = [0] * len(found)
-    for block, targets in blocks(real, index, kernel, centres, space, params, run):
-        for i, weights in enumerate(found):
-            right[i] += int(((block.to(weights) @ weights).argmax(1) == targets.argmax(1)).sum())
-    return [hits / len(index) for hits in right]
 
 
 def _teacher(

@@ -20,13 +20,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from stillhouse import kernels, linalg, settings, spaces
+from stillhouse import linalg, settings, spaces
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
 from stillhouse.errors import NumericalError
 from stillhouse.kernels import Kernel, tiles
 from stillhouse.models import ridge
-from stillhouse.run import Run, stream
+from stillhouse.models.kernel import build, inputs_at
+from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
 from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
@@ -135,11 +136,6 @@ class Solution:
     gap: torch.Tensor
 
 
-def build(params: Params, shape: tuple[int, ...], seed: int) -> Kernel:
-    """The kernel that a model of this seed has."""
-    return kernels.build(params.kernel, shape, stream(seed, "kernel"))
-
-
 def labels_of(targets: torch.Tensor) -> torch.Tensor:
     """Labels (m, k) of targets (m, c) in the one-hot convention: t_1 - t_0 for two classes, else 2 t - 1."""
     return targets[:, 1:] - targets[:, :1] if targets.shape[1] == 2 else 2 * targets - 1
@@ -163,7 +159,7 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
         """Features (b, r) and labels (b, k) of the training examples at `index`, a chunk at a time."""
         chunks = torch.split(index, CHUNK)
         for positions in run.progress(chunks, len(chunks), "kernel"):
-            rows = space.forward(pixels(real.train.inputs[positions]).to(run.device, params.dtype))
+            rows = inputs_at(real, positions, space, params, run)
             targets = linalg.one_hot(real.train.targets[positions], real.n_classes).to(run.device)
             yield tiles.cross(kernel, rows, points.to(rows)).to(torch.float64) @ basis, labels_of(targets)
 
