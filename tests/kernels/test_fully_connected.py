@@ -165,8 +165,11 @@ def test_without_bias_zeros_have_kernel_0_and_finite_gradients(depth: int, regim
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_float32_keeps_six_digits_of_a_block_and_four_of_a_copy(regime: str) -> None:
-    """Of a copy the angle, 0, is known to the square root of the rounding; the NTK feels it, the NNGP does not."""
+def test_float32_keeps_six_digits_of_a_block_and_three_of_a_copy(regime: str) -> None:
+    """Of a copy the angle, 0, is known to the square root of the rounding; the NTK feels it, the NNGP does not.
+
+    How many units the cosine loses is the processor's (the order of its sums): four of them make an angle of 1e-3.
+    """
     x, y = normal(200, 3072), normal(30, 3072, seed=1)
     kernel = built(3072, regime=regime)
     y[:10] = x[:10]
@@ -182,7 +185,7 @@ def test_float32_keeps_six_digits_of_a_block_and_four_of_a_copy(regime: str) -> 
     copies = torch.zeros_like(error, dtype=torch.bool)
     copies.diagonal()[:10] = True
     assert float(error[~copies].max()) < 1e-6
-    assert float(error[copies].max()) < (3e-4 if regime == "ntk" else 1e-6)
+    assert float(error[copies].max()) < (1e-3 if regime == "ntk" else 1e-6)
     assert linalg.relative_error(single_gradient.double(), double_gradient) < 1e-5
 
 
