@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from stillhouse import linalg, settings
+from stillhouse import settings, spaces
 from stillhouse.evaluation import judge
 from stillhouse.models import ridge
 from stillhouse.run import Run
@@ -87,7 +87,7 @@ def plain(real: RealSet, params: ridge.Params, ridges: int) -> dict[str, float]:
 def whole(real: RealSet, embedding: ridge.Embedding, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """All features (n, p) and one-hot targets (n, c) in float64."""
     pixels, labels = next(iter(real.train.chunks(len(index), index)))
-    return embedding.features(pixels).to(torch.float64), linalg.one_hot(labels, real.n_classes)
+    return embedding.features(pixels).to(torch.float64), spaces.one_hot(labels, real.n_classes)
 
 
 def features_only(real: RealSet, embedding: ridge.Embedding, index: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from stillhouse import linalg, moments
+from stillhouse import linalg, moments, spaces
 from stillhouse.linalg import Moments
 from stillhouse.moments import Part, Statistics
 
@@ -38,7 +38,7 @@ def chunk(number: int, count: int, features: int) -> tuple[torch.Tensor, torch.T
     rows = torch.randn(CHUNK, features, generator=rng)
     labels = torch.randint(CLASSES, (CHUNK,), generator=rng)
     kept = min(CHUNK, count - number * CHUNK)
-    return rows[:kept], linalg.one_hot(labels[:kept], CLASSES)
+    return rows[:kept], spaces.one_hot(labels[:kept], CLASSES)
 
 
 def summed(count: int, features: int, start: int, stop: int) -> tuple[Moments, float, float]:

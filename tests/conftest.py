@@ -41,6 +41,20 @@ def toy() -> RealSet:
 
 
 @pytest.fixture
+def table() -> RealSet:
+    """Four features of different sizes and a value that they give but for some noise: 60 examples to train on, 30 to test."""
+    rng = torch.Generator().manual_seed(0)
+    weights = torch.randn(4, 1, generator=rng, dtype=torch.float64)
+
+    def split(count: int) -> Split:
+        rows = torch.randn(count, 4, generator=rng, dtype=torch.float64)
+        values = 50 + 10 * (rows @ weights + 0.3 * torch.randn(count, 1, generator=rng, dtype=torch.float64))
+        return Split((rows * torch.tensor([1.0, 10, 0.1, 3]) + 5).to(torch.float32), values)
+
+    return identity.identified("table", split(60), split(30), (), ("value",))
+
+
+@pytest.fixture
 def raw() -> dict[str, Any]:
     """A small params.yaml as it is read: two data sets, a method with a model and one without."""
     return {

@@ -357,7 +357,7 @@ def test_more_images_than_a_class_has_are_refused(made: Path, fails: Callable[..
     text = fails(
         2, "distill", made / "data", "--experiment", "e", "--method", RANDOM, "--set", 500, 0, tmp_path / "out"
     )
-    assert text.startswith("digits: per_class 500 asks for more images than class '0' has (136).")
+    assert text.startswith("digits: per_class 500 asks for more examples than class '0' has (136).")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -421,7 +421,7 @@ def test_a_number_that_must_not_be_ends_with_status_3_and_leaves_no_file(
     black = Split(torch.zeros_like(toy.train.inputs), toy.train.targets)
     replace(toy, train=black).save(tmp_path / "data")
     text = fails(3, "teach", tmp_path / "data", tmp_path / "out", "--model", RIDGE)
-    assert text.startswith("stopped on a number: space: a channel is constant (means [0.0])")
+    assert text.startswith("stopped on a number: space: channel 1 of 1 is constant")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillhouse import plugins, settings
+from stillhouse import plugins, settings, spaces
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
@@ -20,12 +20,34 @@ MACHINE = {"kind": "kernel_machine", "kernel": "fully_connected", "loss": "logis
 MODELS = {"label_solve": KERNEL, "dgkip": MACHINE}
 LESS = {"steps": 3, "batch": 16}
 
-every_method = pytest.mark.parametrize("name", plugins.available("methods"))
+
+def tasks(name: str) -> tuple[str, ...]:
+    """What a method says that it is for."""
+    return getattr(plugins.load("methods", name), "TASKS", ("classification",))
+
+
+# Of what kind of real set the fixture `real` is: `toy` has classes, `table` has values.
+KINDS = {"classification": "toy", "regression": "table"}
+CASES = [(name, task) for name in plugins.available("methods") for task in tasks(name)]
+
+every_method = pytest.mark.parametrize(("name", "real"), CASES, indirect=["real"])
+
+
+@pytest.fixture
+def real(request: pytest.FixtureRequest) -> RealSet:
+    """A small real set of a kind."""
+    found: RealSet = request.getfixturevalue(KINDS[request.param])
+    return found
 
 
 def soft(name: str) -> bool:
     """Whether a method solves for its labels, so that the largest need not be that of the class an image came from."""
     return getattr(plugins.load("methods", name), "SOFT_LABELS", False)
+
+
+def nothing_drawn(name: str) -> bool:
+    """Whether a method's sets are the same for all seeds."""
+    return getattr(plugins.load("methods", name), "SEEDLESS", False)
 
 
 def defaults(name: str) -> Any:
@@ -54,21 +76,25 @@ def test_there_is_a_method() -> None:
 
 @every_method
 @pytest.mark.parametrize("per_class", [1, 2])
-def test_a_set_has_the_size_asked_for(name: str, per_class: int, toy: RealSet, run: Run) -> None:
-    made = distil(name, toy, per_class, run)
-    assert made.inputs.shape == (per_class * 3, *toy.shape)
-    assert made.targets.shape == (per_class * 3, 3)
-    assert len(made) == per_class * 3
+def test_a_set_has_the_size_asked_for(name: str, per_class: int, real: RealSet, run: Run) -> None:
+    made = distil(name, real, per_class, run)
+    size = per_class * real.n_classes if real.classes else per_class
+    assert made.inputs.shape == (size, *real.shape)
+    assert made.targets.shape == (size, real.width)
+    assert len(made) == size
     assert made.inputs.is_floating_point()
     assert made.targets.is_floating_point()
 
 
 @every_method
-def test_a_set_has_the_classes_of_the_real_one(name: str, toy: RealSet, run: Run) -> None:
-    assert distil(name, toy, 1, run).classes == toy.classes
+def test_a_set_has_the_columns_of_the_real_one(name: str, real: RealSet, run: Run) -> None:
+    made = distil(name, real, 1, run)
+    assert (made.classes, made.outputs) == (real.classes, real.outputs)
+    if real.regression:
+        assert spaces.same(made.target_space, real.target_space.settings())
 
 
-@pytest.mark.parametrize("name", [name for name in plugins.available("methods") if not soft(name)])
+@pytest.mark.parametrize("name", [name for name, task in CASES if task == "classification" and not soft(name)])
 @pytest.mark.parametrize("per_class", [1, 2])
 def test_classes_take_turns(name: str, per_class: int, toy: RealSet, run: Run) -> None:
     """Pictures and figures show the first example of each class by this."""
@@ -77,54 +103,54 @@ def test_classes_take_turns(name: str, per_class: int, toy: RealSet, run: Run) -
 
 @every_method
 @pytest.mark.parametrize("per_class", [1, 2])
-def test_the_same_run_gives_the_same_bytes(name: str, per_class: int, toy: RealSet, tmp_path: Path) -> None:
-    first = content(distil(name, toy, per_class, Run(seed=4)), tmp_path)
+def test_the_same_run_gives_the_same_bytes(name: str, per_class: int, real: RealSet, tmp_path: Path) -> None:
+    first = content(distil(name, real, per_class, Run(seed=4)), tmp_path)
     torch.rand(7)
-    assert content(distil(name, toy, per_class, Run(seed=4)), tmp_path) == first
+    assert content(distil(name, real, per_class, Run(seed=4)), tmp_path) == first
 
 
 @every_method
-def test_seeds_give_different_sets(name: str, toy: RealSet, run: Run) -> None:
-    one, two = (distil(name, toy, 2, dataclasses.replace(run, seed=seed)) for seed in (0, 1))
-    assert not torch.equal(one.inputs, two.inputs)
+def test_seeds_give_different_sets_but_where_nothing_is_drawn(name: str, real: RealSet, run: Run) -> None:
+    one, two = (distil(name, real, 2, dataclasses.replace(run, seed=seed)) for seed in (0, 1))
+    assert torch.equal(one.inputs, two.inputs) == nothing_drawn(name)
 
 
 @every_method
-def test_shared_generators_are_left_alone(name: str, toy: RealSet, run: Run) -> None:
+def test_shared_generators_are_left_alone(name: str, real: RealSet, run: Run) -> None:
     before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy())  # type: ignore[index]
-    distil(name, toy, 2, run)
+    distil(name, real, 2, run)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert np.array_equal(np.random.get_state()[1], before[2])  # type: ignore[index]
 
 
 @every_method
-def test_the_real_set_is_not_changed(name: str, toy: RealSet, run: Run) -> None:
-    tensors = [toy.train.inputs, toy.train.targets, toy.test.inputs, toy.test.targets]
+def test_the_real_set_is_not_changed(name: str, real: RealSet, run: Run) -> None:
+    tensors = [real.train.inputs, real.train.targets, real.test.inputs, real.test.targets]
     before = [tensor.clone() for tensor in tensors]
-    made = distil(name, toy, 2, run)
+    made = distil(name, real, 2, run)
     made.inputs.zero_()
     made.targets.zero_()
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, before, strict=True))
 
 
 @every_method
-def test_the_test_split_is_not_looked_at(name: str, toy: RealSet, tmp_path: Path) -> None:
-    blind = dataclasses.replace(toy, test=dataclasses.replace(toy.test, inputs=255 - toy.test.inputs))
-    made = [content(distil(name, real, 2, Run(seed=1)), tmp_path) for real in (toy, blind)]
+def test_the_test_split_is_not_looked_at(name: str, real: RealSet, tmp_path: Path) -> None:
+    blind = dataclasses.replace(real, test=dataclasses.replace(real.test, inputs=1 + real.test.inputs))
+    made = [content(distil(name, each, 2, Run(seed=1)), tmp_path) for each in (real, blind)]
     assert made[0] == made[1]
 
 
 @every_method
-def test_default_settings_and_number_types_are_left_as_they_were(name: str, toy: RealSet, run: Run) -> None:
+def test_default_settings_and_number_types_are_left_as_they_were(name: str, real: RealSet, run: Run) -> None:
     before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
-    distil(name, toy, 1, run)
+    distil(name, real, 1, run)
     assert (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
 @every_method
-def test_a_set_is_read_as_it_was_written(name: str, toy: RealSet, run: Run, tmp_path: Path) -> None:
-    made = distil(name, toy, 2, run)
+def test_a_set_is_read_as_it_was_written(name: str, real: RealSet, run: Run, tmp_path: Path) -> None:
+    made = distil(name, real, 2, run)
     made.save(tmp_path / "one")
     read = DistilledSet.load(tmp_path / "one")
     assert torch.equal(read.inputs, made.inputs)
@@ -133,12 +159,18 @@ def test_a_set_is_read_as_it_was_written(name: str, toy: RealSet, run: Run, tmp_
 
 
 @every_method
-def test_its_pictures_are_images_of_the_real_shape(name: str, toy: RealSet, run: Run) -> None:
-    pictures = distil(name, toy, 2, run).pictures()
-    assert pictures.shape == (6, *toy.shape)
+def test_its_pictures_are_images_of_the_real_shape(name: str, real: RealSet, run: Run) -> None:
+    pictures = distil(name, real, 2, run).pictures()
+    assert pictures.shape == (real.size(2), *real.shape)
     assert bool(pictures.isfinite().all())
 
 
-@every_method
+@pytest.mark.parametrize("name", plugins.available("methods"))
+def test_a_method_is_for_known_tasks(name: str) -> None:
+    assert set(tasks(name)) <= {"classification", "regression"}
+    assert tasks(name)
+
+
+@pytest.mark.parametrize("name", plugins.available("methods"))
 def test_what_a_job_makes_together_is_told_by_known_axes(name: str) -> None:
     assert set(getattr(plugins.load("methods", name), "BATCH", ())) <= {"per_class", "seed"}

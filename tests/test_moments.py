@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from stillhouse import cli, linalg, moments, settings
+from stillhouse import cli, linalg, moments, settings, spaces
 from stillhouse.data import identity
 from stillhouse.errors import UserError
 from stillhouse.linalg import Moments
@@ -181,7 +181,7 @@ def test_new_data_are_absorbed_without_the_old(digits: RealSet, run: Run) -> Non
     for real in (old, new):
         fitted, _ = ridge.split(len(real.train), 0.05, run.seed)
         for rows, labels in ridge.feature_chunks(real.train, embedding, fitted, run):
-            wanted.add(rows, linalg.one_hot(labels, 10))
+            wanted.add(rows, spaces.one_hot(labels, 10))
     assert_same(sums.moments, wanted)
     assert [part.data["name"] for part in sums.parts] == ["digits0", "digits400"]
     assert ridge.fit_moments(sums, new, run).notes["examples"] == 380 + 570
@@ -231,7 +231,7 @@ def other_ridge(one: Statistics) -> Statistics:
 
 
 def other_classes(one: Statistics) -> Statistics:
-    return dataclasses.replace(one, classes=one.classes[::-1])
+    return dataclasses.replace(one, columns=one.columns[::-1])
 
 
 def other_shape(one: Statistics) -> Statistics:
@@ -259,7 +259,7 @@ def overlapping(one: Statistics) -> Statistics:
     [
         (other_seed, "seed 0 and 1"),
         (other_ridge, "model.ridge.first -6.0 and -3.0"),
-        (other_classes, "classes ('0',"),
+        (other_classes, "columns ('0',"),
         (other_shape, "shape (1, 8, 8) and (1, 4, 16)"),
         (other_space, "fitted on different images"),
         (other_data, "of digits0 ("),
@@ -285,7 +285,7 @@ def test_nothing_is_absorbed_twice(small: RealSet, run: Run) -> None:
 
 
 def test_nothing_of_another_form_is_absorbed(small: RealSet, toy: RealSet, run: Run) -> None:
-    with pytest.raises(UserError, match=r"toy: its examples of shape \(1, 4, 4\) in 3 classes"):
+    with pytest.raises(UserError, match=r"toy: its examples of shape \(1, 4, 4\) with 3 columns of targets"):
         ridge.absorb(ridge.accumulate(small, params(), run), toy, run)
 
 
@@ -328,7 +328,7 @@ def test_a_file_gives_back_what_was_saved(small: RealSet, run: Run, tmp_path: Pa
     saved.save(tmp_path / "moments")
     read = Statistics.load(tmp_path / "moments")
     assert_same(read.moments, saved.moments, EPS)
-    for name in ("model", "seed", "shape", "classes", "parts"):
+    for name in ("model", "seed", "shape", "columns", "parts"):
         assert getattr(read, name) == getattr(saved, name)
     assert read.absorb(ridge.accumulate(small, params(space=space), run, 1, 3)).moments.count == 190  # one space
 

@@ -339,3 +339,45 @@ def test_a_picture_may_have_a_name(raw: Raw) -> None:
     raw["studies"]["table"]["pictures"] += [{"dataset": "mnist", "per_class": 2, "experiments": ["exact"], "name": "b"}]
     figures = planned(raw).figures("table")
     assert [Path(each).stem for each in figures] == ["table_accuracy", "table_mnist_pc2", "table_mnist_pc2_b"]
+
+
+def with_values(raw: Raw, **changes: Any) -> Raw:
+    """A study of a table of values, scored by the same linear model."""
+    values = copy.deepcopy(raw)
+    values["studies"]["table"] |= {"datasets": ["concrete"], "published": "", "pictures": [], **changes}
+    values["models"]["linear"]["space"] = "standardised"
+    return values
+
+
+def test_a_study_of_values_has_a_figure_of_errors_and_compares_parameters_with_the_teachers(raw: Raw) -> None:
+    plan = planned(with_values(raw))
+    assert plan.figures("table") == ["results/report/figures/table_error.png"]
+    teachers = [plan.teacher("concrete", "linear", seed) for seed in (0, 1)]
+    assert plan.references("concrete", "exact", "linear") == teachers
+    assert planned(raw).references("mnist", "exact", "linear") == []
+    assert json.loads(plan.settings_of_study("table"))["labels"]["whole"] == "all real examples"
+
+
+def test_a_method_or_model_for_classes_does_not_get_values(raw: Raw) -> None:
+    for section, name, entry, place in (
+        ("experiments", "random", {"method": "krr_private", "model": "linear"}, r"experiment 'random' \(methods/krr_private\)"),
+        ("models", "linear", {"kind": "kernel_machine", "kernel": "rbf"}, r"model 'linear' \(models/kernel_machine\)"),
+    ):  # fmt: skip
+        wrong = with_values(raw, experiments=["whole", "random"], protocols=["linear"])
+        wrong["protocols"]["linear"] = {"model": "linear"}
+        del wrong["experiments"]["exact"]
+        wrong[section][name] = entry
+        with pytest.raises(
+            UserError, match=rf"studies.table: {place} is for classification, and concrete is a regression"
+        ):
+            planned(wrong)
+
+
+def test_a_study_has_classes_or_values(raw: Raw) -> None:
+    with pytest.raises(UserError, match=r"studies.table.datasets: digits has classes and concrete has values"):
+        planned(with_values(raw, datasets=["digits", "concrete"]))
+
+
+def test_a_set_of_values_is_no_larger_than_the_real_one(raw: Raw) -> None:
+    with pytest.raises(UserError, match=r"per_class: 928 is more than concrete has for training \(927\)"):
+        planned(with_values(raw, per_class=[928]))

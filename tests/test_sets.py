@@ -119,7 +119,7 @@ def test_a_set_of_a_later_format_asks_for_an_update(tmp_path: Path) -> None:
 
 def test_class_names_that_do_not_go_with_the_targets_are_refused(tmp_path: Path) -> None:
     distilled(classes=("ant", "bee", "cat")).save(tmp_path / "set")
-    with pytest.raises(UserError, match=r"set: 3 class names for 2 target columns\.$"):
+    with pytest.raises(UserError, match=r"set: 3 names of classes or outputs for 2 target columns\.$"):
         DistilledSet.load(tmp_path / "set")
 
 
@@ -231,3 +231,64 @@ def test_bytes_become_pixels_of_zero_to_one_and_floats_stay() -> None:
 
 def test_an_empty_split_has_no_chunks() -> None:
     assert list(Split(torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64)).chunks(3)) == []
+
+
+def test_values_are_standardised_by_the_training_split_and_given_back_exactly(table: RealSet) -> None:
+    rows = table.target_rows(table.train.targets)
+    torch.testing.assert_close(rows.mean(0), torch.zeros(1, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(rows.std(0, correction=0), torch.ones(1, dtype=torch.float64))
+    values = DistilledSet.of(table, table.train.inputs, rows).values
+    torch.testing.assert_close(values, table.train.targets, rtol=1e-14, atol=0)
+    read = table.target_rows(table.test.targets)  # by the mean and deviation of the training split, not its own
+    assert abs(float(read.mean())) > 1e-3
+
+
+def test_a_regression_set_is_read_as_it_was_written(table: RealSet, tmp_path: Path) -> None:
+    table.save(tmp_path / "real")
+    read = RealSet.load(tmp_path / "real")
+    assert (read.outputs, read.classes, read.width, read.regression) == (("value",), (), 1, True)
+    assert torch.equal(read.train.targets, table.train.targets)
+    made = DistilledSet.of(read, table.train.inputs[:3], read.target_rows(read.train.targets[:3]))
+    made.save(tmp_path / "set")
+    again = DistilledSet.load(tmp_path / "set")
+    assert torch.equal(again.values, made.values)
+    assert again.outputs == ("value",)
+
+
+def test_rows_of_another_standard_are_brought_to_that_of_the_real_set(table: RealSet) -> None:
+    rows = table.target_rows(table.train.targets[:5])
+    own = {"kind": "standardised", "mean": [10.0], "std": [4.0]}
+    made = replace(DistilledSet.of(table, table.train.inputs[:5], rows), target_space=own)
+    wanted = (10 + 4 * rows - table.target_space.mean) / table.target_space.std
+    torch.testing.assert_close(made.target_rows(table), wanted)
+
+
+def test_classes_and_values_are_not_taken_for_one_another(table: RealSet, toy: RealSet) -> None:
+    made = DistilledSet.of(table, table.train.inputs[:2], table.target_rows(table.train.targets[:2]))
+    with pytest.raises(UserError, match="has values and no classes"):
+        _ = made.labels
+    with pytest.raises(UserError, match="has no values"):
+        _ = distilled().values
+
+
+def test_a_value_that_never_changes_is_named(table: RealSet) -> None:
+    both = torch.cat([table.train.targets, torch.full((60, 1), 7.0, dtype=torch.float64)], 1)
+    constant = replace(table, train=Split(table.train.inputs, both), outputs=("value", "seven"))
+    with pytest.raises(NumericalError, match="output 'seven' is the same for all"):
+        _ = constant.target_space
+
+
+def test_merit_counts_right_classes_and_takes_squared_errors_from_one(table: RealSet, toy: RealSet) -> None:
+    scores = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert toy.merit(scores, torch.tensor([0, 1, 1])) == 2
+    targets = table.train.targets[:4]
+    rows = table.target_rows(targets)
+    assert table.merit(rows, targets) == 4
+    assert table.merit(rows + 0.5, targets) == pytest.approx(3.0)
+    assert table.merit(torch.zeros(60, 1), table.train.targets) == pytest.approx(
+        0, abs=1e-9
+    )  # the mean explains nothing
+
+
+def test_a_set_is_per_class_times_classes_or_per_class_of_values(table: RealSet, toy: RealSet) -> None:
+    assert (toy.size(4), table.size(4)) == (12, 4)

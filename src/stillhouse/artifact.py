@@ -40,9 +40,10 @@ def write(path: Path, kind: str, tensors: Mapping[str, torch.Tensor], header: Ma
 
 
 def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors (memory-mapped where the platform allows) and the header of a file written by `write`.
+    """The tensors and the header of a file written by `write`.
 
-    `verify=False` skips the digest of the tensors, for large files whose content has a fingerprint of its own.
+    `verify=False` skips the digest of the tensors, for large files whose content has a fingerprint of its own; where the
+    platform allows they are memory-mapped then.
     Raises UserError when the file is missing, cut short, edited, or of another kind.
     """
     with _safe(path) as file:
@@ -51,6 +52,9 @@ def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Te
     header = _opened(path, kind, metadata)
     if verify and _digest(tensors, json.dumps(header["content"], sort_keys=True)) != header["sha256"]:
         raise UserError(f"{path}: its content was changed after it was written. Make it again or pull it again.")
+    if verify:
+        # In the file a tensor lies wherever its header ends, and a product's last bits depend on where its factors lie.
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     return tensors, header["content"]
 
 

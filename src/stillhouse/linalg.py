@@ -373,8 +373,3 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
     """Cosine of the angle between two tensors taken as vectors."""
     return float((one.flatten() @ other.flatten()) / (one.norm() * other.norm()))
-
-
-def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """(n,) class indices as (n, classes) float64."""
-    return torch.nn.functional.one_hot(labels, classes).to(torch.float64)

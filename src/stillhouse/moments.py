@@ -51,7 +51,7 @@ class Statistics:
     seed     of its feature map and of its validation split
     space    what it sees of an image, with fitted values
     shape    of one example
-    classes  class names in the order of the target columns
+    columns  names of the target columns: classes or outputs
     parts    what was summed
     """
 
@@ -60,7 +60,7 @@ class Statistics:
     seed: int
     space: Mapping[str, Any]
     shape: tuple[int, ...]
-    classes: tuple[str, ...]
+    columns: tuple[str, ...]
     parts: tuple[Part, ...]
 
     def save(self, path: Path | str) -> None:
@@ -71,7 +71,7 @@ class Statistics:
             "seed": self.seed,
             "space": {k: v for k, v in self.space.items() if k not in fitted},
             "shape": self.shape,
-            "classes": self.classes,
+            "columns": self.columns,
             "count": self.moments.count,
             "parts": [dataclasses.asdict(part) for part in self.parts],
         }
@@ -89,7 +89,7 @@ class Statistics:
             seed=header["seed"],
             space={**header["space"], **fitted},
             shape=tuple(header["shape"]),
-            classes=tuple(header["classes"]),
+            columns=tuple(header["columns"]),
             parts=_parts(header),
         )
 
@@ -167,7 +167,7 @@ def _merge(one: Statistics, other: Statistics) -> Statistics:
 
 def _same_model(one: Statistics, other: Statistics) -> None:
     """One model, seed, fitted space, shape and order of classes: else what is added up has no common meaning."""
-    for name in ("model", "seed", "shape", "classes"):
+    for name in ("model", "seed", "shape", "columns"):
         if getattr(one, name) != getattr(other, name):
             difference = _difference(getattr(one, name), getattr(other, name), name)
             raise UserError(f"moments that do not belong together: {difference}. Accumulate them with the same {name}.")

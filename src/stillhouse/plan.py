@@ -16,6 +16,7 @@ from stillhouse.errors import UserError
 from stillhouse.reporting import published
 
 _AXES = ("per_class", "seed")
+CLASSIFICATION, REGRESSION = "classification", "regression"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Plan:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.studies = {name: study for name, study in config.studies.items() if self.datasets(study)}
+        self._check_tasks()
         self._check_sizes()
         self._check_published()
 
@@ -124,9 +126,13 @@ class Plan:
     def figures(self, name: str) -> list[str]:
         """The figures of a study: accuracies, distilled images, and those of its own."""
         study = self.config.studies[name]
-        usual = ["accuracy"] if study.experiments else []
+        usual = [self.usual_figure(name)] if study.experiments else []
         sheets = [picture.file for picture in self.pictures(name)]
         return [f"{self.report}/figures/{name}_{figure}.png" for figure in (*usual, *sheets, *study.figures)]
+
+    def usual_figure(self, name: str) -> str:
+        """The figure that every study of distilled sets has: accuracy against size, or error where targets are values."""
+        return "error" if self._task(self.datasets(self.config.studies[name])[0]) == REGRESSION else "accuracy"
 
     def pictured_sets(self, name: str) -> list[str]:
         """The distilled sets that a study's figures show: the first seed's."""
@@ -211,9 +217,12 @@ class Plan:
         return [self.set(dataset, experiment, *each) for each in self.sets(dataset, experiment, protocol)]
 
     def references(self, dataset: str, experiment: str, model: str) -> list[str]:
-        """Teachers that a model's scores of sets are compared with, example by example, where the model's file asks for it."""
+        """Teachers that a model's students are compared with: by their scores, where the model's file asks for it, and on
+        regression sets by their parameters, where it says which they are.
+        """
         module = plugins.load("models", settings.kind_of(self.config.model(model, "")))
-        if experiment == WHOLE or not getattr(module, "COMPARED", False):
+        by_parameters = self._task(dataset) == REGRESSION and hasattr(module, "parameters")
+        if experiment == WHOLE or not (getattr(module, "COMPARED", False) or by_parameters):
             return []
         return [self.teacher(dataset, model, seed) for seed in self.seeds(dataset, model)]
 
@@ -321,7 +330,7 @@ class Plan:
             "experiments": study.experiments,
             "per_class": study.per_class,
             "seeds": study.seeds,
-            "labels": {each: self._label(study, each) for each in names},
+            "labels": {each: self._label(name, each) for each in names},
             "rows": [each.path for each in self.evaluations(name)],
             "pictures": [
                 {
@@ -342,13 +351,51 @@ class Plan:
         }
         return json.dumps(layout)  # in this order: rows, columns and pictures follow it
 
-    def _label(self, study: Study, name: str) -> str:
+    def _label(self, study_name: str, name: str) -> str:
         """What a study calls an experiment: where models score the sets of other models, whose a set is is part of it."""
+        study = self.config.studies[study_name]
+        if name == WHOLE and self._task(self.datasets(study)[0]) == REGRESSION:
+            return "all real examples"
         model = self.config.model_of(name)
         several = len({self.config.model_of(each) for each in study.experiments} - {None}) > 1
         crossed = several and any(self.config.protocols[p].model != SAME for p in study.protocols)
         made_for = f", for {self.config.label(model)}" if crossed and model is not None else ""
         return self.config.label(name) + made_for
+
+    @functools.cache  # noqa: B019
+    def _task(self, dataset: str) -> str:
+        """'classification' or 'regression'."""
+        params = self.config.dataset(dataset)
+        module = plugins.load("data", settings.kind_of(params))
+        return str(module.task(params) if hasattr(module, "task") else getattr(module, "TASK", CLASSIFICATION))
+
+    def _check_tasks(self) -> None:
+        """A method or model for classes does not get values, nor the other way round, and a study has one kind of them."""
+        for name, study in self.studies.items():
+            datasets = self.datasets(study)
+            tasks = {self._task(dataset): dataset for dataset in datasets}
+            if len(tasks) > 1 and study.experiments:
+                raise UserError(
+                    f"params.yaml: studies.{name}.datasets: {tasks[CLASSIFICATION]} has classes and {tasks[REGRESSION]} has "
+                    "values. Make two studies of it."
+                )
+            for task, dataset in tasks.items():
+                for package, kind, place in self._asked(study, dataset):
+                    known = getattr(plugins.load(package, kind), "TASKS", (CLASSIFICATION,))
+                    if task not in known:
+                        raise UserError(
+                            f"params.yaml: studies.{name}: {place} ({package}/{kind}) is for {' and '.join(known)}, and "
+                            f"{dataset} is a {task} set. Take it out, or another data set."
+                        )
+
+    def _asked(self, study: Study, dataset: str) -> Iterator[tuple[str, str, str]]:
+        """Methods and models that a study runs on a data set: package, kind, and what params.yaml calls it."""
+        for experiment in study.experiments:
+            if experiment != WHOLE:
+                yield "methods", settings.kind_of(self.config.method(experiment, dataset)), f"experiment '{experiment}'"
+            for protocol in study.protocols:
+                for model in self.models_of(study, experiment, protocol):
+                    yield "models", settings.kind_of(self.config.model(model, dataset)), f"model '{model}'"
 
     def _check_sizes(self) -> None:
         """A distilled class is no larger than the real one: some methods draw from it, and none would gain."""
@@ -356,9 +403,11 @@ class Plan:
             for dataset in self.datasets(study):
                 smallest = _smallest_class(self.config.dataset(dataset))
                 if smallest is not None and max(study.per_class, default=0) > smallest:
+                    regression = self._task(dataset) == REGRESSION
+                    whose = f"{dataset} has for training" if regression else f"the smallest class of {dataset} has"
                     raise UserError(
-                        f"params.yaml: studies.{name}.per_class: {max(study.per_class)} is more than the smallest class of "
-                        f"{dataset} has ({smallest}). Choose {smallest} or fewer."
+                        f"params.yaml: studies.{name}.per_class: {max(study.per_class)} is more than {whose} ({smallest}). "
+                        f"Choose {smallest} or fewer."
                     )
 
     def _check_published(self) -> None:

@@ -1,4 +1,4 @@
-"""Fitted spaces: what a model sees of an image, and how to undo it. `data.whitening` fits them."""
+"""Fitted spaces: what a model sees of an example or of its target, and how to undo it. `data.whitening` fits those of inputs."""
 
 from __future__ import annotations
 
@@ -123,3 +123,8 @@ def unit(flat: torch.Tensor) -> torch.Tensor:
     centred = flat - flat.mean(1, keepdim=True)
     norms: torch.Tensor = centred.norm(dim=1, keepdim=True)
     return centred / norms.clamp(min=torch.finfo(flat.dtype).tiny)
+
+
+def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """(n,) class indices as (n, classes) float64."""
+    return torch.nn.functional.one_hot(labels, classes).to(torch.float64)

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from stillhouse import artifact
+from stillhouse import artifact, settings
+from stillhouse.sets import RealSet
+from stillhouse.spaces import Space
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Teacher:
     space    what it sees of an image, with fitted values
     data     name, fingerprint and order of the real set it was trained on
     notes    how training went: validation accuracies, ranks
+    target_space  of a regression set: how its target rows came from values, so what a prediction means
     """
 
     model: Mapping[str, Any]
@@ -31,10 +34,33 @@ class Teacher:
     data: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    target_space: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, real: RealSet, params: Any, seed: int, weights: Mapping[str, torch.Tensor], space: Space, notes: Mapping[str, Any]
+    ) -> Teacher:  # fmt: skip
+        """A model with settings `params` that learned `weights` of `real` (or of a set distilled from it)."""
+        return cls(
+            model=settings.dump(params),
+            seed=seed,
+            weights={name: weight.detach().cpu().contiguous() for name, weight in weights.items()},  # as a file holds them
+            space=space.settings(),
+            data=real.identity,
+            notes=notes,
+            target_space=real.target_space.settings() if real.regression else {},
+        )
 
     def save(self, path: Path | str) -> None:
         """Write as one file; equal teachers give equal bytes."""
-        header = {"model": self.model, "seed": self.seed, "data": self.data, "notes": self.notes, "recipe": self.recipe}
+        header = {
+            "model": self.model,
+            "seed": self.seed,
+            "data": self.data,
+            "notes": self.notes,
+            "recipe": self.recipe,
+            "target_space": self.target_space,
+        }
         fitted = {k: v for k, v in self.space.items() if isinstance(v, torch.Tensor)}
         header["space"] = {k: v for k, v in self.space.items() if k not in fitted}
         tensors = {**self.weights, **{f"space.{k}": v for k, v in fitted.items()}}
@@ -54,4 +80,5 @@ class Teacher:
             data=header["data"],
             notes=header["notes"],
             recipe=header["recipe"],
+            target_space=header["target_space"],
         )

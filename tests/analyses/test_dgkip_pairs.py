@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse import linalg, settings
+from stillhouse import settings, spaces
 from stillhouse.analyses import dgkip_pairs
 from stillhouse.data import identity
 from stillhouse.errors import NumericalError, UserError
@@ -89,7 +89,7 @@ def test_machines_of_all_and_of_random_images_are_those_of_the_model(
     model = settings.parse(kernel_machine.Params, {**MODEL, "loss": "logistic", "space": space}, "test")
     for purpose, count, name in (("real images", 30, "all"), ("images", 1, "random")):
         chosen = sample(three, count, run.generator(purpose)).view(count, 3)[:, list(pair)].flatten()
-        targets = linalg.one_hot((three.train.targets[chosen] == pair[1]).long(), 2)
+        targets = spaces.one_hot((three.train.targets[chosen] == pair[1]).long(), 2)
         given = DistilledSet(pixels(three.train.inputs[chosen]), targets, two.classes)
         student = kernel_machine.fit_distilled(given, two, model, run)
         (row,) = of(rows, one="3", other="8", loss="logistic", trained_on=name)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from stillhouse import linalg, settings
+from stillhouse import linalg, settings, spaces
 from stillhouse.analyses import krr_path
 from stillhouse.errors import UserError
 from stillhouse.evaluation import judge
@@ -81,7 +81,7 @@ def test_the_teachers_are_those_of_scikit_learn_and_of_the_judge(digits: RealSet
     fitted, _ = ridge.split(len(digits.train), model.validation, run.seed)
     pixels, labels = next(digits.train.chunks(len(fitted), fitted))
     reference = Ridge(alpha=0.1, fit_intercept=False, solver="svd")
-    reference.fit(embedding.features(pixels).double().numpy(), linalg.one_hot(labels, 10).numpy())
+    reference.fit(embedding.features(pixels).double().numpy(), spaces.one_hot(labels, 10).numpy())
     pixels, labels = next(digits.test.chunks(len(digits.test)))
     scores = torch.from_numpy(reference.predict(embedding.features(pixels).double().numpy()))
     assert row["teacher_accuracy"] == pytest.approx(100 * float((scores.argmax(1) == labels).double().mean()))

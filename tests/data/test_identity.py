@@ -98,6 +98,67 @@ def test_a_label_outside_the_classes_is_refused():
         identity.check(real, COUNTS, None, None, HERE)
 
 
+def values(n, seed, outputs=2):
+    """Rows of three features with `outputs` real values each."""
+    rng = torch.Generator().manual_seed(seed)
+    return Split(torch.randn(n, 3, generator=rng), torch.randn(n, outputs, generator=rng, dtype=torch.float64))
+
+
+ROWS, OTHERS = values(6, 1), values(4, 2)
+
+
+def table(train=ROWS, test=OTHERS):
+    return identity.identified("table", train, test, (), ("y", "z"))
+
+
+def test_a_regression_set_is_identified_with_its_outputs_and_in_any_order():
+    assert (table().regression, table().outputs) == (True, ("y", "z"))
+    assert table(shuffled(ROWS)).fingerprint == table().fingerprint
+    assert table(shuffled(ROWS)).order != table().order
+
+
+def test_every_digit_of_every_value_counts():
+    last, swapped = ROWS.targets.clone(), ROWS.targets.clone()
+    last[5, 1] = torch.nextafter(last[5, 1], torch.tensor(9.0, dtype=torch.float64))
+    swapped[[0, 1]] = swapped[[1, 0]]
+    others = [
+        Split(ROWS.inputs, last),
+        Split(ROWS.inputs, swapped),
+        Split(ROWS.inputs, ROWS.targets.flip(1)),
+        Split(ROWS.inputs, ROWS.targets[:, :1].contiguous()),
+        Split(ROWS.inputs, ROWS.targets[:, :1]),
+    ]
+    found = [table().fingerprint, *(table(other).fingerprint for other in others)]
+    assert len(set(found)) == 5
+    assert found[4] == found[5]  # however they lie in memory
+
+
+def test_values_are_not_taken_for_labels():
+    labels = torch.tensor([3, 4, 5])
+    inputs = torch.zeros(3, 2)
+    one = identity.hashes({"all": Split(inputs, labels)})
+    other = identity.hashes({"all": Split(inputs, labels.view(torch.float64).view(-1, 1))})  # the same bytes
+    assert not set(one) & set(other)
+
+
+def test_a_table_is_checked_as_a_whole_and_in_its_order():
+    fingerprint, order = identity.hashes({"all": ROWS})
+    identity.check_table("t", ROWS, 6, fingerprint, order, HERE)
+    with pytest.raises(UserError, match="t: 6 rows in downloads/toy, officially 7. Delete the files"):
+        identity.check_table("t", ROWS, 7, fingerprint, order, HERE)
+    with pytest.raises(UserError, match="t: in downloads/toy values differ from the official ones .values .* Delete"):
+        identity.check_table("t", values(6, 9), 6, fingerprint, order, HERE)
+    with pytest.raises(UserError, match="t: in downloads/toy rows are in another order .order .* Delete"):
+        identity.check_table("t", shuffled(ROWS), 6, fingerprint, order, HERE)
+
+
+def test_values_that_are_no_numbers_are_refused():
+    targets = OTHERS.targets.clone()
+    targets[1, 0] = float("nan")
+    with pytest.raises(UserError, match="table: 1 of 8 values are NaN or infinite"):
+        table(test=Split(OTHERS.inputs, targets))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_infinity_are_refused_with_their_number(value):
     inputs = split(6, 1, torch.float32).inputs

@@ -43,8 +43,54 @@ def test_a_constant_channel_is_refused(photos: RealSet) -> None:
     flat = RealSet(
         "flat", Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.zeros(5)), photos.test, ("a",), "", ""
     )
-    with pytest.raises(NumericalError, match="constant"):
+    with pytest.raises(NumericalError, match=r"channel 1 of 1 is constant \(0 in all training examples\); it cannot"):
         whitening.fit(whitening.Standardised(), flat)
+
+
+def rows(values: list[list[float]]) -> RealSet:
+    """A table of these rows, with one target each."""
+    inputs = torch.tensor(values, dtype=torch.float32)
+    split = Split(inputs, torch.arange(len(inputs), dtype=torch.float64)[:, None])
+    return RealSet("rows", split, split, (), "", "", ("y",))
+
+
+def test_each_feature_of_a_table_is_standardised_by_itself() -> None:
+    table = rows([[0, 10, -5], [2, 10, 5], [4, 40, 0]])
+    space = whitening.fit(whitening.Standardised(), table)
+    found = space.forward(table.train.inputs.double())
+    assert space.settings()["mean"] == [2, 20, 0]
+    torch.testing.assert_close(found.square().mean(0), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(found[:, 0], torch.tensor([-1, 0, 1], dtype=torch.float64) * 1.5**0.5)
+    torch.testing.assert_close(space.inverse(found), table.train.inputs.double())
+
+
+def test_a_feature_that_is_large_beside_its_deviation_keeps_its_digits() -> None:
+    """1e8 + {0, 16}: its squares differ by less than double precision can hold."""
+    std = whitening.channel_moments(rows([[1e8 + 16 * (i % 2)] for i in range(5000)]).train)[1]
+    torch.testing.assert_close(std, torch.tensor([8], dtype=torch.float64))
+
+
+def test_constants_for_another_number_of_features_are_refused() -> None:
+    with pytest.raises(UserError, match="std has 3 values, rows has 2 features. Give one each"):
+        whitening.fit(whitening.Standardised(mean=(0, 0), std=(1, 1, 1)), rows([[1, 2], [3, 4]]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e7 / 3])
+def test_a_constant_feature_is_named_by_its_number(value: float) -> None:
+    table = rows([[i, value, -i] for i in range(1000)])
+    says = rf"space: feature 2 of 3 is constant \({value:g} in all training examples\)".replace("+", r"\+")
+    for params in (whitening.Standardised(), whitening.Zca()):
+        with pytest.raises(NumericalError, match=says):
+            whitening.fit(params, table)
+
+
+def test_zca_whitens_the_features_of_a_table() -> None:
+    mixed = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[1.0, 2, 0], [0, 1, 3], [0, 0, 1]]
+    )
+    flat = whitening.fit(whitening.Zca(0.0, per_image=False), rows(mixed.tolist())).forward(mixed.double())
+    centred = flat - flat.mean(0)
+    torch.testing.assert_close(centred.T @ centred / 50, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_plain_zca_makes_the_covariance_the_identity(photos: RealSet) -> None:

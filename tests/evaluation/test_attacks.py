@@ -5,7 +5,7 @@ import torch
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from stillhouse import linalg
+from stillhouse import linalg, spaces
 from stillhouse.evaluation import attacks
 from stillhouse.sets import RealSet, pixels
 from stillhouse.theory import points, privacy
@@ -21,7 +21,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def of_digits(digits: RealSet, count: int, size: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     rows = privacy.clipped(pixels(digits.train.inputs[:count]).flatten(1), size)
-    return rows, linalg.one_hot(digits.train.targets[:count], 10)
+    return rows, spaces.one_hot(digits.train.targets[:count], 10)
 
 
 def ridge_weights(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_members_are_found_in_weights_without_noise_and_not_under_much_of_it(dig
 
 
 def test_every_release_is_of_the_same_training_set() -> None:
-    rows, targets = normal(30, 4), linalg.one_hot(torch.arange(30) % 3, 3)
+    rows, targets = normal(30, 4), spaces.one_hot(torch.arange(30) % 3, 3)
     members = attacks.memberships(3, 30, generator())
     releases = {name: lambda gram, cross: torch.linalg.solve(gram, cross) for name in ("one", "other")}
     found = list(attacks.trainings(rows, targets, members, releases))
@@ -110,7 +110,7 @@ def distance(one: torch.Tensor, other: torch.Tensor, set_targets: torch.Tensor) 
 
 
 def test_the_worst_adjacent_records_are_those_that_refitting_finds() -> None:
-    rows, targets = privacy.clipped(normal(25, 4), 1.0), linalg.one_hot(torch.arange(25) % 3, 3)
+    rows, targets = privacy.clipped(normal(25, 4), 1.0), spaces.one_hot(torch.arange(25) % 3, 3)
     set_targets = normal(7, 3, seed=3)
     weights, gram = ridge_weights(rows, targets, 0.2), rows.T @ rows + 0.2 * torch.eye(4, dtype=torch.float64)
     kept = [torch.arange(25) != index for index in range(25)]

@@ -154,7 +154,7 @@ def test_the_judge_learns_the_weights_that_training_ended_with(digits: RealSet, 
     learned = ridge.fit_distilled(made, digits, params().model, Run(seed=1)).weights["weights"]
     embedding = ridge.embed(params().model, digits, 1)
     _, held_out = ridge.split(len(digits.train), 0.05, 1)
-    assert kip_features.Examples(digits, embedding, held_out, Run(seed=1), "x").accuracy(learned) == pytest.approx(
+    assert kip_features.Examples(digits, embedding, held_out, Run(seed=1), "x").merit(learned) == pytest.approx(
         store.records[-1]["validation_accuracy"]
     )
 

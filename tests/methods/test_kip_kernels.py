@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse import kernels, linalg, settings
+from stillhouse import kernels, linalg, settings, spaces
 from stillhouse.methods import kip, kip_kernels, label_solve, random_images
 from stillhouse.models import kernel as model_kernel
 from stillhouse.run import Run
@@ -86,12 +86,12 @@ def test_the_gradient_agrees_with_finite_differences(labels: str, toy: RealSet) 
 
 def test_fixed_labels_are_those_of_the_images_it_starts_from(toy: RealSet) -> None:
     made = kip.distill(toy, 2, params(), Run(seed=0))
-    torch.testing.assert_close(made.targets, linalg.one_hot(torch.arange(3).repeat(2), 3))
+    torch.testing.assert_close(made.targets, spaces.one_hot(torch.arange(3).repeat(2), 3))
 
 
 def test_learned_labels_move_and_solved_ones_are_label_solve_s(toy: RealSet) -> None:
     learned = kip.distill(toy, 2, params(labels="learned"), Run(seed=0)).targets
-    assert 0.001 < linalg.relative_error(learned, linalg.one_hot(torch.arange(3).repeat(2), 3)) < 1
+    assert 0.001 < linalg.relative_error(learned, spaces.one_hot(torch.arange(3).repeat(2), 3)) < 1
     solved = kip.distill(toy, 2, params(labels="solved", steps=0), Run(seed=0))
     wanted = label_solve.distill(toy, 2, label_solve.Params(params().model), Run(seed=0))
     torch.testing.assert_close(solved.inputs, wanted.inputs)

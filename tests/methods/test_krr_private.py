@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from stillhouse import linalg, settings
+from stillhouse import linalg, settings, spaces
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import attacks, judge
 from stillhouse.methods import krr_private
@@ -35,7 +35,7 @@ def ridge_weights(real: RealSet, chosen: krr_private.Params, run: Run) -> torch.
     rows = clipped_rows(real, chosen, run)
     eye = torch.eye(rows.shape[1], dtype=torch.float64)
     return torch.linalg.solve(
-        rows.T @ rows + chosen.ridge * eye, rows.T @ linalg.one_hot(real.train.targets, real.n_classes)
+        rows.T @ rows + chosen.ridge * eye, rows.T @ spaces.one_hot(real.train.targets, real.n_classes)
     )
 
 
@@ -64,7 +64,7 @@ def test_a_record_is_read_off_the_file_that_rows_make(digits: RealSet, run: Run)
     """The image is in the file at epsilon = 0.01, for who knows the others."""
     chosen = params(mechanism="rows", epsilon=0.01)
     weights = learned(krr_private.distill(digits, 2, chosen, run), digits, chosen, run)
-    rows, targets = clipped_rows(digits, chosen, run), linalg.one_hot(digits.train.targets, 10)
+    rows, targets = clipped_rows(digits, chosen, run), spaces.one_hot(digits.train.targets, 10)
     found = attacks.reconstruct(rows[1:].T @ rows[1:], rows[1:].T @ targets[1:], chosen.ridge, weights, chosen.norm)
     assert linalg.relative_error(found.features, rows[0]) < 1e-5
     assert found.label == int(digits.train.targets[0])
@@ -88,7 +88,7 @@ def test_statistics_give_the_weights_of_the_noisy_statistics(
 ) -> None:
     chosen = params(features, epsilon=3.0)
     distilled = krr_private.distill(digits, per_class, chosen, run)
-    rows, targets = clipped_rows(digits, chosen, run), linalg.one_hot(digits.train.targets, 10)
+    rows, targets = clipped_rows(digits, chosen, run), spaces.one_hot(digits.train.targets, 10)
     noise = torch.randn(64, 74, generator=run.generator("privacy noise"), dtype=torch.float64)
     scale = 2**0.5 / privacy.largest_shift(3.0, 1e-5)
     expected = privacy.private_weights(rows.T @ rows, rows.T @ targets, chosen.ridge, chosen.norm, scale, noise)
@@ -111,7 +111,7 @@ def test_statistics_come_near_the_weights_without_noise_as_epsilon_grows(digits:
 def test_statistics_do_not_give_a_record_away(digits: RealSet, run: Run) -> None:
     chosen = params(epsilon=1.0)
     distilled = krr_private.distill(digits, 2, chosen, run)
-    rows, targets = clipped_rows(digits, chosen, run), linalg.one_hot(digits.train.targets, 10)
+    rows, targets = clipped_rows(digits, chosen, run), spaces.one_hot(digits.train.targets, 10)
     assert distilled.certificate is not None
     found = attacks.reconstruct(
         rows[1:].T @ rows[1:],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse import linalg, settings
+from stillhouse import linalg, settings, spaces
 from stillhouse.evaluation import judge
 from stillhouse.methods import label_solve, random_images
 from stillhouse.models import kernel as model_kernel
@@ -30,7 +30,7 @@ def test_labels_are_the_pseudo_inverse_of_the_predictions_times_the_targets(toy:
     gram = kernel.gram(made.inputs)
     ridge = 1e-6 * float(gram.diagonal().mean())
     predictions = kernel(real, made.inputs) @ torch.linalg.inv(gram + ridge * torch.eye(6, dtype=torch.float64))
-    wanted = torch.linalg.pinv(predictions) @ (linalg.one_hot(toy.train.targets, 3) - 1 / 3)
+    wanted = torch.linalg.pinv(predictions) @ (spaces.one_hot(toy.train.targets, 3) - 1 / 3)
     torch.testing.assert_close(made.targets - 1 / 3, wanted, rtol=1e-6, atol=1e-8)
 
 
@@ -42,7 +42,7 @@ def test_no_other_labels_fit_the_real_set_better(toy: RealSet) -> None:
             dataclasses.replace(made, targets=targets), toy, params().model, Run(seed=0)
         )
         scores = model_kernel.predictor(teacher, toy.dim, torch.device("cpu"))(pixels(toy.train.inputs))
-        return float((scores - linalg.one_hot(toy.train.targets, 3)).square().sum())
+        return float((scores - spaces.one_hot(toy.train.targets, 3)).square().sum())
 
     least = loss(made.targets)
     rng = torch.Generator().manual_seed(0)

@@ -102,7 +102,7 @@ def test_groups_must_divide_the_width() -> None:
 
 def test_it_learns_digits(digits: RealSet, run: Run) -> None:
     model = params(width=32, space="standardised", training={"epochs_real": 3, "batch": 16})
-    assert judge.accuracy(convnet.fit_real(digits, model, run), digits, run) > 95
+    assert judge.accuracy(convnet.fit_real(digits, model, run), digits, run) > 90
 
 
 def test_running_statistics_of_batch_normalisation_are_kept(toy: RealSet, run: Run, tmp_path: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillhouse import linalg, settings
+from stillhouse import linalg, settings, spaces
 from stillhouse.errors import NumericalError
 from stillhouse.evaluation import judge
 from stillhouse.models import kernel, ridge
@@ -24,7 +24,7 @@ def params(**changed: Any) -> kernel.Params:
 
 def some(real: RealSet, count: int) -> DistilledSet:
     """The first training images as they are."""
-    targets = linalg.one_hot(real.train.targets[:count], real.n_classes)
+    targets = spaces.one_hot(real.train.targets[:count], real.n_classes)
     return DistilledSet(pixels(real.train.inputs[:count]), targets, real.classes)
 
 
@@ -56,7 +56,7 @@ def test_all_training_images_as_centres_are_kernel_ridge_regression_on_them(toy:
     own = kernel.build(chosen, toy.shape, 0)
     gram = own.gram(inputs)
     strength = 1e-2 * float(gram.diagonal().mean())
-    targets = linalg.one_hot(toy.train.targets[fitted], 3) - 1 / 3
+    targets = spaces.one_hot(toy.train.targets[fitted], 3) - 1 / 3
     wanted = torch.linalg.solve(gram + strength * torch.eye(57, dtype=torch.float64), targets)
     torch.testing.assert_close(teacher.weights["coefficients"], wanted, rtol=1e-5, atol=1e-7)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from stillhouse import linalg, settings
+from stillhouse import linalg, settings, spaces
 from stillhouse.methods import random_images
 from stillhouse.models import ridge
 from stillhouse.run import Run
@@ -23,7 +23,7 @@ def test_the_weights_are_those_of_scikit_learn(digits: RealSet, run: Run, featur
     pixels, labels = next(digits.train.chunks(len(fitted), fitted))
     rows = embedding.features(pixels).to(torch.float64).numpy()
     reference = Ridge(alpha=teacher.notes["ridge"], fit_intercept=False, solver="svd")
-    reference.fit(rows, linalg.one_hot(labels, 10).numpy())
+    reference.fit(rows, spaces.one_hot(labels, 10).numpy())
     np.testing.assert_allclose(teacher.weights["weights"].numpy(), reference.coef_.T, rtol=1e-6, atol=1e-9)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from stillhouse import linalg
+from stillhouse import linalg, spaces
 from stillhouse.errors import NumericalError
 from stillhouse.theory import points, privacy
 from stillhouse.theory.privacy import Adjacency, Domain
@@ -25,7 +25,7 @@ def tiled(classes: int, per_class: int) -> torch.Tensor:
 
 def data(examples: int, features: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     rows = privacy.clipped(normal(examples, features, seed=seed), 1.0)
-    return rows, linalg.one_hot(torch.arange(examples) % classes, classes)
+    return rows, spaces.one_hot(torch.arange(examples) % classes, classes)
 
 
 def ridge_weights(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:

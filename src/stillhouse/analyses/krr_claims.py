@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 
 from stillhouse import features as maps
-from stillhouse import linalg
+from stillhouse import linalg, spaces
 from stillhouse.analyses import krr_privacy
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.features import convolution, identity, leaky_relu, random_fourier, random_network
@@ -112,7 +112,7 @@ def analyse(real: RealSet, params: Params, run: Run) -> Iterator[dict[str, objec
 def _case(real: RealSet, params: Params, run: Run) -> Case:
     chosen = pixels(real.train.inputs[: params.examples]).to(torch.float64).flatten(1)
     rows = (chosen - chosen.mean()) / chosen.std()
-    targets = linalg.one_hot(real.train.targets[: params.examples], real.n_classes)
+    targets = spaces.one_hot(real.train.targets[: params.examples], real.n_classes)
     return Case(rows, targets, ridge.solve(rows, targets, params.ridge), params.ridge, run)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from stillhouse import linalg
+from stillhouse import linalg, spaces
 from stillhouse.evaluation import attacks
 from stillhouse.evaluation.attacks import Reconstruction, Release
 from stillhouse.run import Run
@@ -171,7 +171,7 @@ def _accuracy(real: RealSet, weights: torch.Tensor, params: Params, run: Run) ->
 
 
 def _one_hot(real: RealSet, index: torch.Tensor, run: Run) -> torch.Tensor:
-    return linalg.one_hot(real.train.targets[index], real.n_classes).to(run.device)
+    return spaces.one_hot(real.train.targets[index], real.n_classes).to(run.device)
 
 
 def _chunks(real: RealSet, params: Params, run: Run) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

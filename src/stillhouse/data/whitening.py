@@ -1,6 +1,7 @@
 """Spaces: what a model sees of an image. Pixels as they are, standardised per channel, or ZCA-whitened; each can be undone.
 
-A space is fitted on training images only. Its settings with the fitted values travel in every distilled-set file.
+A space is fitted on training images only. Its settings with the fitted values travel in every distilled-set file. A row of a
+table is an image of one pixel whose channels are the features, in their own units.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Standardised:
-    """(pixel - mean) / std, per channel."""
+    """(pixel - mean) / std, per channel, or per feature of a table."""
 
     KIND = "standardised"
     mean: Annotated[
@@ -89,11 +90,10 @@ def fit(params: Pixels | Standardised | Zca, real: RealSet) -> Space:
 
 def _standardise(params: Standardised, real: RealSet) -> StandardSpace:
     channels = real.shape[0]
+    what = "channels" if len(real.shape) > 1 else "features"
     for name, given in (("mean", params.mean), ("std", params.std)):
         if given is not None and len(given) != channels:
-            raise UserError(
-                f"space: {name} has {len(given)} values, {real.name} has {channels} channels. Give one each."
-            )
+            raise UserError(f"space: {name} has {len(given)} values, {real.name} has {channels} {what}. Give one each.")
     if params.mean is not None and params.std is not None:
         return StandardSpace(torch.tensor(params.mean), torch.tensor(params.std))
     mean, std = channel_moments(real.train)
@@ -104,20 +104,33 @@ def _standardise(params: Standardised, real: RealSet) -> StandardSpace:
 
 
 def channel_moments(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the pixels of each channel, (channels,) float64, in one pass."""
+    """Mean and standard deviation of each channel of images, or each feature of a table, (channels,) float64, in one pass.
+
+    Raises NumericalError naming one that is constant.
+    """
+    tabular = split.inputs.ndim == 2
+    # A feature may be large beside its deviation, and would lose it in a difference of squares; pixels lie in [0, 1].
+    shift = split.inputs[0].to(torch.float64) if tabular else torch.zeros(())
     total, square, count = torch.zeros(()), torch.zeros(()), 0
+    low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
     for chunk, _ in split.chunks(_CHUNK):
         per_channel = chunk.transpose(0, 1).flatten(1).to(torch.float64)
+        if tabular:
+            per_channel -= shift.unsqueeze(1)
         total, square, count = (
             total + per_channel.sum(1),
             square + per_channel.square().sum(1),
             count + per_channel.shape[1],
         )
-    mean = total / count
-    std = (square / count - mean.square()).clamp(min=0).sqrt()
-    if bool((std == 0).any()):
-        raise NumericalError(f"space: a channel is constant (means {mean.tolist()}); it cannot be standardised")
-    return mean, std
+        low, high = torch.minimum(low, per_channel.amin(1)), torch.maximum(high, per_channel.amax(1))
+    offset = total / count
+    std = (square / count - offset.square()).clamp(min=0).sqrt()
+    # Not by the deviation, which rounding can leave above 0.
+    for place in torch.nonzero(low == high).flatten().tolist()[:1]:
+        what = f"{'feature' if tabular else 'channel'} {place + 1} of {len(std)}"
+        value = f"{float((shift + low)[place]):g} in all training examples"
+        raise NumericalError(f"space: {what} is constant ({value}); it cannot be standardised")
+    return shift + offset, std
 
 
 def _whiten(params: Zca, real: RealSet) -> ZcaSpace:

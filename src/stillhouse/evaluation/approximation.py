@@ -7,7 +7,7 @@ up to epsilon where the number is at most epsilon.
 
 import torch
 
-from stillhouse import linalg
+from stillhouse import spaces
 
 
 def compare(found: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
@@ -17,7 +17,7 @@ def compare(found: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor) -> 
     square  half the squared distance of scores, to one-hot targets or to each other, summed over classes
     """
     found, wanted = found.to(torch.float64), wanted.to(torch.float64)
-    targets = linalg.one_hot(labels, found.shape[1])
+    targets = spaces.one_hot(labels, found.shape[1])
     errors = [float((scores.argmax(1) != labels).double().mean()) for scores in (found, wanted)]
     squares = [_square(scores, targets) for scores in (found, wanted)]
     return {

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from stillhouse import plugins, settings
+from stillhouse import linalg, plugins, settings
 from stillhouse.errors import NumericalError
-from stillhouse.evaluation import approximation
+from stillhouse.evaluation import approximation, regression
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
@@ -42,7 +42,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Score:
-    """One trained model's result: the seed of its training, the metric's name and value (accuracies in percent)."""
+    """One trained model's result: the seed of its training, the metric's name and value.
+
+    Accuracies are in percent, errors of values in their own units.
+    """
 
     training_seed: int
     metric: str
@@ -57,14 +60,14 @@ class References:
 
     def __init__(self, real: RealSet, model: Any, run: Run) -> None:
         self._real, self._model, self._run = real, settings.dump(model), run
-        self._scores: dict[int, torch.Tensor | None] = {}
+        self._found: dict[int, tuple[Teacher, torch.Tensor] | None] = {}
 
-    def scores(self, seed: int) -> torch.Tensor | None:
-        """Scores (n, c) of the teacher of that seed, or None where there is none."""
-        if seed not in self._scores:
+    def of(self, seed: int) -> tuple[Teacher, torch.Tensor] | None:
+        """The teacher of that seed and its scores (n, c), or None where there is none."""
+        if seed not in self._found:
             teacher = self._run.find_teacher(self._model, seed, self._real.fingerprint)
-            self._scores[seed] = None if teacher is None else test_scores(teacher, self._real, self._run)
-        return self._scores[seed]
+            self._found[seed] = None if teacher is None else (teacher, test_scores(teacher, self._real, self._run))
+        return self._found[seed]
 
 
 def judge(
@@ -81,11 +84,11 @@ def judge(
         seeded = dataclasses.replace(run, seed=training_seed)
         student = module.fit_distilled(distilled, real, model, seeded)
         found = test_scores(student, real, run)
-        yield Score(training_seed, "test accuracy", percent_right(found, real))
-        theirs = references.scores(training_seed) if references is not None else None
-        if theirs is not None:
-            metrics = approximation.compare(found, theirs, real.test.targets)
-            yield from (Score(training_seed, metric, value) for metric, value in metrics.items())
+        metrics = test_metrics(found, real)
+        reference = references.of(training_seed) if references is not None else None
+        if reference is not None:
+            metrics |= closeness(student, found, *reference, real)
+        yield from (Score(training_seed, metric, value) for metric, value in metrics.items())
     proven = distilled.certificate or {}
     if "error_images" in proven and fits(distilled, model):
         yield Score(training_seed, "weight error", float(proven["error_images"]))
@@ -106,12 +109,32 @@ def training_seeds(distilled: DistilledSet, model: Any, trainings: int, seed: in
 
 def accuracy(trained: Teacher, real: RealSet, run: Run) -> float:
     """Test accuracy in percent, on the whole test set. Raises NumericalError when a score is NaN."""
-    return percent_right(test_scores(trained, real, run), real)
+    return teacher_metrics(trained, real, run)["test accuracy"]
 
 
-def percent_right(scores: torch.Tensor, real: RealSet) -> float:
-    """Percent of the test examples whose largest score (n, c) is that of their class."""
-    return 100 * int((scores.argmax(1) == real.test.targets).sum()) / len(real.test)
+def teacher_metrics(trained: Teacher, real: RealSet, run: Run) -> dict[str, float]:
+    """What the whole test set says of a trained model. Raises NumericalError when a score is NaN."""
+    return test_metrics(test_scores(trained, real, run), real)
+
+
+def test_metrics(scores: torch.Tensor, real: RealSet) -> dict[str, float]:
+    """Test accuracy in percent of scores (n, c) of the test examples; of a regression set RMSE and R^2."""
+    if real.regression:
+        return regression.compare(real.target_space.inverse(scores.to(torch.float64)), real.test.targets)
+    return {"test accuracy": 100 * real.merit(scores, real.test.targets) / len(real.test)}
+
+
+def closeness(
+    student: Teacher, found: torch.Tensor, teacher: Teacher, wanted: torch.Tensor, real: RealSet
+) -> dict[str, float]:
+    """How near a student with scores `found` (n, c) is to the teacher with scores `wanted`: by their scores, for classes, and by
+    their parameters, where the model's file says which of them have a meaning (its `parameters`).
+    """
+    near = {} if real.regression else approximation.compare(found, wanted, real.test.targets)
+    module = plugins.load("models", str(teacher.model["kind"]))
+    if hasattr(module, "parameters"):
+        near["parameter distance"] = linalg.relative_error(module.parameters(student), module.parameters(teacher))
+    return near
 
 
 def test_scores(trained: Teacher, real: RealSet, run: Run) -> torch.Tensor:

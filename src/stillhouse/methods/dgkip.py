@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from stillhouse import linalg, settings, spaces
+from stillhouse import settings, spaces
 from stillhouse.errors import NumericalError
 from stillhouse.kernels import tiles
 from stillhouse.methods.random_images import sample
@@ -132,7 +132,7 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     machine, space = Machine.of(teacher, run.device), spaces.from_settings(teacher.space)
     chosen = sample(real, per_class, run.generator("images"))
     started = space.forward(pixels(real.train.inputs[chosen]).to(run.device, torch.float64))
-    labels = kernel_machine.labels_of(linalg.one_hot(real.train.targets[chosen], real.n_classes).to(started))
+    labels = kernel_machine.labels_of(spaces.one_hot(real.train.targets[chosen], real.n_classes).to(started))
     objective = Objective(
         loss=params.model.objective,
         ridge=params.model.ridge,

@@ -31,6 +31,8 @@ from stillhouse.sets import DistilledSet, RealSet
 # Where labels are solved or learned, the largest target of an example need not be that of the class it began as.
 SOFT_LABELS = True
 
+TASKS = ("classification", "regression")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -98,7 +100,7 @@ class Objective(Protocol):
         """Leave the gradient of a batch's loss in every tensor of `support`; returns that loss."""
 
     def score(self, support: Mapping[str, torch.Tensor]) -> float:
-        """Percent of the validation examples that the model of `support` classifies rightly."""
+        """Mean merit of what the model of `support` says of the validation examples, in percent (`RealSet.merit`)."""
 
     def finish(self, support: Mapping[str, torch.Tensor], steps: int) -> DistilledSet:
         """The distilled set after so many steps, without its recipe; records how far it came."""
@@ -116,7 +118,7 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     """
     objective = _objective(real, params, run)
     support = {name: tensor.requires_grad_() for name, tensor in objective.start(per_class).items()}
-    return objective.finish(*_trained(support, objective, params, run))
+    return objective.finish(*_trained(support, objective, params, run, real.merit_name))
 
 
 def _objective(real: RealSet, params: Params, run: Run) -> Objective:
@@ -130,7 +132,7 @@ def _objective(real: RealSet, params: Params, run: Run) -> Objective:
 
 @dataclass
 class _Progress:
-    """Where a run stands: the step to come, the best validation accuracy seen and the step it was seen before."""
+    """Where a run stands: the step to come, the best validation merit seen and the step it was seen before."""
 
     step: int = 0
     best: float = -math.inf
@@ -138,7 +140,7 @@ class _Progress:
 
 
 def _trained(
-    support: dict[str, torch.Tensor], objective: Objective, params: Params, run: Run
+    support: dict[str, torch.Tensor], objective: Objective, params: Params, run: Run, merit_name: str
 ) -> tuple[dict[str, torch.Tensor], int]:
     """The support set after all steps, or the best one where there is patience, and how many were done."""
     optimiser = torch.optim.Adam(support.values(), lr=params.learning_rate)
@@ -151,11 +153,11 @@ def _trained(
     for step in run.progress(range(progress.step, params.steps), left, what):
         watched = params.patience > 0 and step % params.check_every == 0
         if step in recorded or watched:
-            accuracy = _checked(objective.score, support, step)
+            merit = _checked(objective.score, support, step)
             if step in recorded:
-                run.record(step=step, validation_accuracy=accuracy)
-            if watched and accuracy > progress.best:
-                progress.best, progress.best_step = accuracy, step
+                run.record(step=step, **{f"validation_{merit_name}": merit})
+            if watched and merit > progress.best:
+                progress.best, progress.best_step = merit, step
                 best = {name: tensor.detach().clone() for name, tensor in support.items()}
             elif watched and step - progress.best_step >= params.patience:
                 break

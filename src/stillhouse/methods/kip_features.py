@@ -65,7 +65,7 @@ class Objective:
         self._real, self._model, self._batch, self._run = real, model, batch, run
         self._embedding = ridge.embed(model, real, run.seed)
         fitted, held_out = ridge.split(len(real.train), model.validation, run.seed)
-        sums = linalg.Moments(self._embedding.map.dim, real.n_classes, run.device)
+        sums = linalg.Moments(self._embedding.map.dim, real.width, run.device)
         self._examples = Examples(real, self._embedding, fitted, run, "fitted", sums)
         self._held_out = Examples(real, self._embedding, held_out, run, "held_out")
         self._problem = Problem(sums.gram, sums.cross, ridge_S)
@@ -90,22 +90,23 @@ class Objective:
 
     @torch.no_grad()
     def score(self, support: Mapping[str, torch.Tensor]) -> float:
-        """Percent of the held-out examples classified rightly. Raises NumericalError for features of NaN."""
+        """Merit of the held-out examples, in percent. Raises NumericalError for features of NaN."""
         features = self._embedding.map(support["inputs"]).to(torch.float64)
         if not bool(features.isfinite().all()):
             raise NumericalError("features of the images are NaN or infinite")
-        return self._held_out.accuracy(solve_labels(features, self._problem).weights)
+        return self._held_out.merit(solve_labels(features, self._problem).weights)
 
     def finish(self, support: Mapping[str, torch.Tensor], steps: int) -> DistilledSet:
         """With the labels solved once more, for the inputs in float64."""
         inputs = support["inputs"].to(torch.float64)
         fit = solve_labels(self._embedding.map(inputs), self._problem)
         moved = linalg.relative_error(inputs, self._started.to(inputs))
-        self._run.record(step=steps, validation_accuracy=self._held_out.accuracy(fit.weights), distance_to_start=moved)
-        return DistilledSet(
+        merit = {f"validation_{self._real.merit_name}": self._held_out.merit(fit.weights)}
+        self._run.record(step=steps, **merit, distance_to_start=moved)
+        return DistilledSet.of(
+            self._real,
             inputs=inputs.reshape(-1, *self._real.shape).cpu(),
             targets=fit.targets.cpu(),
-            classes=self._real.classes,
             space=self._embedding.space.settings(),
             model={**settings.dump(self._model), "seed": self._run.seed},
             schedule={"ridge": fit.ridge},
@@ -179,28 +180,28 @@ class Examples:
         chunks = ridge.feature_chunks(self._real.train, self._embedding, self._index, self._run)
         for rows, labels in self._run.progress(chunks, total, "features"):
             if sums is not None:
-                sums.add(rows, linalg.one_hot(labels, self._real.n_classes).to(rows.device))
+                sums.add(rows, self._real.target_rows(labels).to(rows.device))
             if self._mapped is not None:
                 self._mapped[start : start + len(rows)] = rows.cpu()
             start += len(rows)
 
     def drawn(self, count: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (b, p), float32, and one-hot targets (b, c) of b = min(count, n) examples, each drawn from all of them."""
+        """Features (b, p), float32, and target rows (b, c) of b = min(count, n) examples, each drawn from all of them."""
         return self.at(torch.randint(len(self._index), (min(count, len(self._index)),), generator=draw))
 
-    def accuracy(self, weights: torch.Tensor) -> float:
-        """Percent of the examples that weights (p, c) classify rightly."""
-        right = 0
+    def merit(self, weights: torch.Tensor) -> float:
+        """Mean merit of what weights (p, c) say of the examples, in percent (`RealSet.merit`)."""
+        total = 0.0
         for positions in torch.split(torch.arange(len(self._index)), ridge.CHUNK):
-            rows, targets = self.at(positions)
-            right += int(((rows @ weights.to(rows)).argmax(1) == targets.argmax(1)).sum())
-        return 100 * right / len(self._index)
+            rows, _ = self.at(positions)
+            total += self._real.merit(rows @ weights.to(rows), self._real.train.targets[self._index[positions]])
+        return 100 * total / len(self._index)
 
     def at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (b, p), float32, and one-hot targets (b, c) of the examples at `positions` of the index."""
+        """Features (b, p), float32, and target rows (b, c) of the examples at `positions` of the index."""
         index = self._index[positions]
         if self._mapped is not None:
             found = self._mapped[positions].to(self._run.device)
         else:
             found = self._embedding.features(pixels(self._real.train.inputs[index]).to(self._run.device))
-        return found, linalg.one_hot(self._real.train.targets[index], self._real.n_classes).to(found)
+        return found, self._real.target_rows(self._real.train.targets[index]).to(found)

@@ -50,7 +50,7 @@ class Objective:
         chosen = sample(self._real, per_class, self._run.generator("images"))
         inputs = self._inputs(chosen)
         self._started, self._frozen = corrupt(inputs, *self._corruption, self._run.generator("corruption"))
-        targets = linalg.one_hot(self._real.train.targets[chosen], self._real.n_classes).to(self._run.device)
+        targets = self._real.target_rows(self._real.train.targets[chosen]).to(self._run.device)
         self._targets = targets - self._shift
         trained = {"inputs": self._started.clone()}
         return trained | ({"targets": self._targets.clone()} if self._labels == "learned" else {})
@@ -79,10 +79,10 @@ class Objective:
 
     @torch.no_grad()
     def score(self, support: Mapping[str, torch.Tensor]) -> float:
-        """Percent of the held-out examples classified rightly by the model's own kernel."""
+        """Merit, in percent, of what the model's own kernel says of the held-out examples."""
         blocks = self._blocks(support)
         weights, _, _ = self._weights(support, blocks, self._fitted)
-        return 100 * blocks.accuracies(self._held_out, [weights])[0]
+        return 100 * blocks.merits(self._held_out, [weights])[0]
 
     @torch.no_grad()
     def finish(self, support: Mapping[str, torch.Tensor], steps: int) -> DistilledSet:
@@ -91,11 +91,13 @@ class Objective:
         _, targets, system = self._weights(support, self._blocks(support), everything)
         inputs = support["inputs"].detach()
         moved = linalg.relative_error(inputs, self._started)
-        self._run.record(step=steps, validation_accuracy=self.score(support), distance_to_start=moved)
-        return DistilledSet(
+        self._run.record(
+            step=steps, **{f"validation_{self._real.merit_name}": self.score(support)}, distance_to_start=moved
+        )
+        return DistilledSet.of(
+            self._real,
             inputs=inputs.cpu(),
             targets=(targets + self._shift).cpu(),
-            classes=self._real.classes,
             space=self._space.settings(),
             model={**settings.dump(self._model), "seed": self._run.seed},
             recipe={"numerics": {"steps": steps, **system.numerics()}},
@@ -103,7 +105,7 @@ class Objective:
 
     @property
     def _shift(self) -> float:
-        return model_kernel.shift(self._model, self._real.n_classes)
+        return model_kernel.shift(self._model, self._real)
 
     def _drawn(self, draw: torch.Generator) -> Kernel:
         """A kernel of the family; a random one is drawn anew at every step."""
@@ -113,7 +115,7 @@ class Objective:
     def _drawn_batch(self, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (b, *shape), augmented, and centred targets (b, c), float64."""
         positions = self._batches.draw(self._batch, draw)
-        wanted = linalg.one_hot(self._real.train.targets[positions], self._real.n_classes) - self._shift
+        wanted = self._real.target_rows(self._real.train.targets[positions]) - self._shift
         return augment(self._inputs(positions), self._augmentation, draw), wanted.to(self._run.device)
 
     def _inputs(self, positions: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from stillhouse.teacher import Teacher
 from stillhouse.theory import labels, points
 
 BATCH = ("per_class", "seed")
+TASKS = ("classification", "regression")
 
 # Exact means: the recovered weights differ from the teacher's by no more than this, relatively, in float64.
 _EXACT = 1e-8
@@ -123,10 +124,10 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     reach = embedding.map.reach(features)
     inputs = embedding.map.inverse(features / reach).to(getattr(torch, params.dtype))
     # (F/a)^T (F/a) + lambda/a^2 and (F/a)^T (Y/a) give the weights that F, Y and lambda give.
-    distilled = DistilledSet(
+    distilled = DistilledSet.of(
+        real,
         inputs=inputs.reshape(-1, *real.shape).cpu(),
         targets=(start.targets / reach).cpu(),
-        classes=real.classes,
         space=embedding.space.settings(),
         model={**settings.dump(params.model), "seed": run.seed},
         schedule={"ridge": proof["ridge_S"] / reach**2},
@@ -189,7 +190,8 @@ def _from_noise(
     embedding: ridge.Embedding,
     rule: RidgeRule | None = None,
 ) -> Start:
-    targets = torch.eye(real.n_classes, dtype=torch.float64, device=run.device).repeat(per_class, 1)
+    targets = torch.eye(real.width, dtype=torch.float64, device=run.device)
+    targets = targets.repeat(-(-real.size(per_class) // real.width), 1)[: real.size(per_class)]
     # Entries of W Y^+ for tiled one-hot targets are those of W / per_class, repeated; their spread is the same.
     spread = float(weights.std()) / per_class
     rng = run.generator("noise")
@@ -215,25 +217,25 @@ def _from_real(
     chosen = sample(real, per_class, run.generator("images"))
     images = embedding.space.forward(pixels(real.train.inputs[chosen]).to(torch.float64).to(run.device)).flatten(1)
     features = embedding.map(images)
-    one_hot = linalg.one_hot(real.train.targets[chosen], real.n_classes).to(run.device)
-    plain = _nearest(weights, features, one_hot, 0.0)
+    own = real.target_rows(real.train.targets[chosen]).to(run.device)
+    plain = _nearest(weights, features, own, 0.0)
     if rule is None:
         return dataclasses.replace(plain, images=images)
     # The nearest D depends on lambda_S, and the bound on D: the ridge that the nearest D for ridge 0 allows comes first.
     backward = points.admissible(weights, plain.targets, plain.free)
     first = rule(points.ridge_bound(backward))
     capped: RidgeRule = lambda bound: first if params.ridge_S_unit == "one" else min(first, bound)  # noqa: E731
-    start = _nearest(weights, features, one_hot, first)
+    start = _nearest(weights, features, own, first)
     return dataclasses.replace(start, ridge=capped, root=params.root, images=images)
 
 
-def _nearest(weights: torch.Tensor, features: torch.Tensor, one_hot: torch.Tensor, ridge_used: float) -> Start:
+def _nearest(weights: torch.Tensor, features: torch.Tensor, own: torch.Tensor, ridge_used: float) -> Start:
     """Corollary 4.1.1 for features (m, p) of real images: Z their ridge pseudo-inverse, Y their best labels (Theorem 4.2), or
-    one-hot where those are of too low a rank.
+    their `own` target rows (m, c) where those are of too low a rank.
     """
     targets = labels.labels(weights, features, ridge_used)
     if linalg.rank(targets) < weights.shape[1]:
-        targets = one_hot
+        targets = own
     return Start(targets, linalg.ridge_pseudo_inverse(features, ridge_used))
 
 

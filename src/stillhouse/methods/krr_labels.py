@@ -28,6 +28,7 @@ from stillhouse.teacher import Teacher
 from stillhouse.theory import labels
 
 BATCH = ("per_class", "seed")
+TASKS = ("classification", "regression")
 # The largest label of an image need not be that of its class.
 SOFT_LABELS = True
 
@@ -65,10 +66,10 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     embedding = ridge.embed(params.model, real, run.seed)
     images = pixels(real.train.inputs[sample(real, per_class, run.generator("images"))])
     features = embedding.features(images.to(torch.float64).to(run.device))  # (m, p)
-    distilled = DistilledSet(
+    distilled = DistilledSet.of(
+        real,
         inputs=images,
         targets=labels.labels(weights, features, params.ridge_S).cpu(),
-        classes=real.classes,
         model={**settings.dump(params.model), "seed": run.seed},
         schedule={"ridge": params.ridge_S},
     )

@@ -28,6 +28,8 @@ SOFT_LABELS = True
 # Of K_St K_tS's mean diagonal entry: far above rounding in float64, far below what the labels depend on.
 _RIDGE = 1e-12
 
+TASKS = ("classification", "regression")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -43,7 +45,7 @@ class Params:
 
 
 def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
-    """`per_class` random images of each class with solved labels, in the model's space."""
+    """`per_class` random images of each class (examples of all, for regression) with solved labels, in the model's space."""
     model = params.model
     space = whitening.fit(model.space, real)
     kernel = model_kernel.build(model, real.shape, run.seed)
@@ -52,11 +54,11 @@ def distill(real: RealSet, per_class: int, params: Params, run: Run) -> Distille
     system = System.of_gram(tiles.gram(kernel, inputs.to(torch.float64)), model.ridge)
     sums = _moments(model_kernel.Blocks(real, kernel, inputs, space, model, run))
     weights, normal = solve(sums, params.ridge_labels)
-    targets = system.matrix @ weights + model_kernel.shift(model, real.n_classes)
-    return DistilledSet(
+    targets = system.matrix @ weights + model_kernel.shift(model, real)
+    return DistilledSet.of(
+        real,
         inputs=inputs.cpu(),
         targets=targets.cpu(),
-        classes=real.classes,
         space=space.settings(),
         model={**settings.dump(model), "seed": run.seed},
         recipe={"numerics": {**system.numerics(), "labels": normal}},
@@ -69,7 +71,7 @@ def _moments(blocks: model_kernel.Blocks) -> linalg.Moments:
     With the kernel of a ConvNet a pass over the data takes hours.
     """
     real, run, size = blocks.real, blocks.run, len(blocks.support)
-    sums = linalg.Moments(size, real.n_classes, run.device)
+    sums = linalg.Moments(size, real.width, run.device)
     kept = run.kept()
     if kept is not None:
         sums = linalg.Moments.unpacked(kept[0]["gram"], kept[0]["cross"], kept[1]["count"])

@@ -51,12 +51,15 @@ def check_finite(step: int, what: str, value: float, support: Mapping[str, torch
 
 
 class Balanced:
-    """Batches with the same number of examples of every class, each drawn without replacement within its batch."""
+    """Batches with the same number of examples of every class, each drawn without replacement within its batch.
+
+    Of a regression set, examples of all alike.
+    """
 
     def __init__(self, real: RealSet, index: torch.Tensor) -> None:
         """Of the training examples at `index`."""
-        labels = real.train.targets[index]
-        self._by_class = [index[labels == label] for label in range(real.n_classes)]
+        labels = torch.zeros_like(index) if real.regression else real.train.targets[index]
+        self._by_class = [index[labels == label] for label in range(max(1, real.n_classes))]
 
     def draw(self, count: int, rng: torch.Generator) -> torch.Tensor:
         """Positions (b,) of count // c examples of each class, at least one and at most all of a class's."""

@@ -30,6 +30,8 @@ _AT_ONCE = 32
 
 _GROUPS = 4  # of norm: group, as in DC
 
+TASKS = ("classification", "regression")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -80,12 +82,12 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
 
 def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     """Train on the whole real set."""
-    return training.fit_real(build(params, real.shape, real.n_classes), real, params, run, _AT_ONCE)
+    return training.fit_real(build(params, real.shape, real.width), real, params, run, _AT_ONCE)
 
 
 def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
     """Train on a distilled set."""
-    return training.fit_distilled(build(params, real.shape, real.n_classes), distilled, real, params, run, _AT_ONCE)
+    return training.fit_distilled(build(params, real.shape, real.width), distilled, real, params, run, _AT_ONCE)
 
 
 def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -31,6 +31,8 @@ from stillhouse.teacher import Teacher
 # Scores of distilled sets are compared, example by example, with those of this model trained on the whole real set.
 COMPARED = True
 
+TASKS = ("classification", "regression")
+
 CHUNK = 2048  # real examples whose kernel values are held at once
 
 
@@ -117,28 +119,30 @@ class Blocks:
     run: Run
 
     def at(self, index: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """K_tS (b, m) and targets Y_t - 1/c (b, c), float64, of the training examples at `index`."""
-        classes, centre = self.real.n_classes, shift(self.params, self.real.n_classes)
+        """K_tS (b, m) and centred target rows (b, c), float64, of the training examples at `index`."""
+        centre = shift(self.params, self.real)
         chunks = torch.split(index, CHUNK)
         for positions in self.run.progress(chunks, len(chunks), "kernel"):
             rows = inputs_at(self.real, positions, self.space, self.params, self.run)
-            targets = linalg.one_hot(self.real.train.targets[positions], classes) - centre
+            targets = self.real.target_rows(self.real.train.targets[positions]) - centre
             yield tiles.cross(self.kernel, rows, self.support), targets.to(rows.device)
 
     def moments(self, index: torch.Tensor) -> linalg.Moments:
-        """K_St K_tS (m, m) and K_St (Y_t - 1/c) (m, c) over the training examples at `index`, in one pass."""
-        sums = linalg.Moments(len(self.support), self.real.n_classes, self.run.device)
+        """K_St K_tS (m, m) and K_St Y_t (m, c), of centred target rows, over the training examples at `index`, in one pass."""
+        sums = linalg.Moments(len(self.support), self.real.width, self.run.device)
         for block, targets in self.at(index):
             sums.add(block, targets)
         return sums
 
-    def accuracies(self, index: torch.Tensor, found: Sequence[torch.Tensor]) -> list[float]:
-        """Fraction of the examples at `index` classified rightly by each of the coefficients `found`, (m, c) each."""
-        right = [0] * len(found)
-        for block, targets in self.at(index):
+    def merits(self, index: torch.Tensor, found: Sequence[torch.Tensor]) -> list[float]:
+        """Mean merit over the examples at `index` (`RealSet.merit`) of each of the coefficients `found`, (m, c) each."""
+        total, centre, start = [0.0] * len(found), shift(self.params, self.real), 0
+        for block, _ in self.at(index):
+            targets = self.real.train.targets[index[start : start + len(block)]]
             for i, weights in enumerate(found):
-                right[i] += int(((block.to(weights) @ weights).argmax(1) == targets.argmax(1)).sum())
-        return [hits / len(index) for hits in right]
+                total[i] += self.real.merit(block.to(weights) @ weights + centre, targets)
+            start += len(block)
+        return [each / len(index) for each in total]
 
 
 def build(params: Settings, shape: tuple[int, ...], seed: int) -> Kernel:
@@ -146,9 +150,9 @@ def build(params: Settings, shape: tuple[int, ...], seed: int) -> Kernel:
     return kernels.build(params.kernel, shape, stream(seed, "kernel"))
 
 
-def shift(params: Params, classes: int) -> float:
-    """What is subtracted from one-hot targets before fitting."""
-    return 1 / classes if params.centred else 0.0
+def shift(params: Params, real: RealSet) -> float:
+    """What is subtracted from one-hot targets before fitting; standardised values are centred as they are."""
+    return 1 / real.n_classes if params.centred and not real.regression else 0.0
 
 
 def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
@@ -164,12 +168,12 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     scale = float(gram.diagonal().mean())
     # (K_Mn K_nM + ridge K_MM)^-1 K_Mn Y for every ridge
     found = [linalg.jittered_cholesky(sums.gram + each * scale * gram).solve(sums.cross) for each in ridges]
-    accuracies = blocks.accuracies(held_out, found)
-    best = max(zip(accuracies, ridges, range(len(ridges)), strict=True))[2]
+    merits = blocks.merits(held_out, found)
+    best = max(zip(merits, ridges, range(len(ridges)), strict=True))[2]
     notes = {
         "ridge": ridges[best],
         "ridges": ridges,
-        "validation_accuracy": accuracies,
+        f"validation_{real.merit_name}": merits,
         "examples": sums.count,
         "centres": len(centres),
     }
@@ -181,7 +185,7 @@ def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: R
     kernel, space = build(params, real.shape, run.seed), whitening.fit(params.space, real)
     inputs = distilled.inputs_in(space).to(run.device)
     system = System.of_gram(tiles.gram(kernel, inputs), params.ridge)
-    targets = distilled.targets.to(inputs) - shift(params, real.n_classes)
+    targets = distilled.target_rows(real).to(inputs) - shift(params, real)
     return _teacher(params, run.seed, inputs, system.cholesky.solve(targets), space, real, system.numerics())
 
 
@@ -192,7 +196,7 @@ def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[tor
     support = teacher.weights["support"].to(device, params.dtype)
     kernel = build(params, tuple(support.shape[1:]), teacher.seed)
     weights = teacher.weights["coefficients"].to(device)
-    constant = shift(params, weights.shape[1])
+    constant = float(teacher.notes["shift"])
 
     def predict(images: torch.Tensor) -> torch.Tensor:
         rows = space.forward(images.to(params.dtype))
@@ -209,11 +213,5 @@ def inputs_at(real: RealSet, index: torch.Tensor, space: Space, params: Settings
 def _teacher(
     params: Params, seed: int, support: torch.Tensor, weights: torch.Tensor, space: Space, real: RealSet, notes: dict[str, Any]
 ) -> Teacher:  # fmt: skip
-    return Teacher(
-        model=settings.dump(params),
-        seed=seed,
-        weights={"support": support.cpu(), "coefficients": weights.cpu()},
-        space=space.settings(),
-        data=real.identity,
-        notes=notes,
-    )
+    learned = {"support": support, "coefficients": weights}
+    return Teacher.of(real, params, seed, learned, space, {**notes, "shift": shift(params, real)})

@@ -160,7 +160,7 @@ def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
         chunks = torch.split(index, CHUNK)
         for positions in run.progress(chunks, len(chunks), "kernel"):
             rows = inputs_at(real, positions, space, params, run)
-            targets = linalg.one_hot(real.train.targets[positions], real.n_classes).to(run.device)
+            targets = spaces.one_hot(real.train.targets[positions], real.n_classes).to(run.device)
             yield tiles.cross(kernel, rows, points.to(rows)).to(torch.float64) @ basis, labels_of(targets)
 
     solved = _solve_blocks(params, blocks(examples), run)
@@ -371,11 +371,4 @@ def _basis(gram: torch.Tensor, eps: float) -> torch.Tensor:
 def _teacher(
     params: Params, seed: int, points: torch.Tensor, factors: torch.Tensor, space: Space, real: RealSet, notes: dict[str, Any]
 ) -> Teacher:  # fmt: skip
-    return Teacher(
-        model=settings.dump(params),
-        seed=seed,
-        weights={"points": points.cpu(), "factors": factors.cpu()},
-        space=space.settings(),
-        data=real.identity,
-        notes=notes,
-    )
+    return Teacher.of(real, params, seed, {"points": points, "factors": factors}, space, notes)

@@ -24,6 +24,8 @@ from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
 
+TASKS = ("classification", "regression")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -52,12 +54,12 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
 
 def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
     """Train on the whole real set."""
-    return training.fit_real(build(params, real.shape, real.n_classes), real, params, run)
+    return training.fit_real(build(params, real.shape, real.width), real, params, run)
 
 
 def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
     """Train on a distilled set."""
-    return training.fit_distilled(build(params, real.shape, real.n_classes), distilled, real, params, run)
+    return training.fit_distilled(build(params, real.shape, real.width), distilled, real, params, run)
 
 
 def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Ridge regression onto one-hot targets in a feature space (kernel ridge regression with an explicit feature map), no bias.
+"""Ridge regression onto target rows in a feature space (kernel ridge regression with an explicit feature map), no bias.
 
     W = argmin |F W - Y|_F^2 + ridge |W|_F^2 = (F^T F + ridge I)^-1 F^T Y,   F (n, p), Y (n, c), W (p, c)
 
@@ -26,6 +26,7 @@ from stillhouse.sets import DistilledSet, RealSet, Split
 from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
 
+TASKS = ("classification", "regression")
 CHUNK = 2048  # examples whose features are held at once
 
 
@@ -105,10 +106,15 @@ def absorb(old: Statistics, real: RealSet, run: Run) -> Statistics:
 
     Raises UserError where the examples have another shape or other classes, or were summed already.
     """
-    if (real.shape, real.classes) != (old.shape, old.classes):
+    if (real.shape, real.columns) != (old.shape, old.columns):
         raise UserError(
-            f"{real.name}: its examples of shape {real.shape} in {real.n_classes} classes are not like those summed: shape "
-            f"{old.shape}, classes {', '.join(old.classes)}. Bring them to that form."
+            f"{real.name}: its examples of shape {real.shape} with {real.width} columns of targets are not like those summed: "
+            f"shape {old.shape}, columns {', '.join(old.columns)}. Bring them to that form."
+        )
+    if real.regression:
+        raise UserError(
+            f"{real.name}: its values are standardised by its own training split, and sums of two standards have no meaning. "
+            "Put all rows into one data set."
         )
     params = settings.parse(Params, old.model, "model")
     seeded = dataclasses.replace(run, seed=old.seed)
@@ -130,17 +136,17 @@ def _fitted(summed: Statistics, embedding: Embedding, params: Params, real: Real
     path = linalg.RidgePath.of_moments(sums.gram.to(run.device), sums.cross.to(run.device))
     ridges = params.ridge.values()
     _, held_out = split(len(real.train), params.validation, summed.seed)
-    accuracies = validation_accuracies(path, ridges, real.train, embedding, held_out, run)
-    best = _best(ridges, accuracies)
+    merits = validation_merits(path, ridges, real, embedding, held_out, run)
+    best = _best(ridges, merits)
     notes = {
         "ridge": best,
         "ridges": ridges,
-        "validation_accuracy": accuracies,
+        f"validation_{real.merit_name}": merits,
         "examples": sums.count,
         "rank": path.rank(),
         "eigenvalues": [float(path.values[0]), float(path.values[-1])],
     }
-    return _teacher(params, summed.seed, path.weights(best), embedding, real, notes)
+    return Teacher.of(real, params, summed.seed, {"weights": path.weights(best)}, embedding.space, notes)
 
 
 def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
@@ -150,14 +156,14 @@ def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: R
     """
     embedding = embed(params, real, run.seed)
     rows = set_features(distilled, embedding).to(run.device)
-    targets = distilled.targets.to(rows)
+    targets = distilled.target_rows(real).to(rows)
     if "ridge" in distilled.schedule:
         ridge = float(distilled.schedule["ridge"])
         weights = solve(rows, targets, ridge)
         notes: dict[str, Any] = {"ridge": ridge, "ridge_from": "the set's schedule"}
     else:
         weights, notes = _chosen(rows, targets, real, params, embedding, run)
-    return _teacher(params, run.seed, weights, embedding, real, notes)
+    return Teacher.of(real, params, run.seed, {"weights": weights}, embedding.space, notes)
 
 
 def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -166,6 +172,11 @@ def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[tor
     embedding = Embedding(spaces.from_settings(teacher.space), feature_map(params, dim, teacher.seed))
     weights = teacher.weights["weights"].to(device)
     return lambda pixels: embedding.features(pixels).to(weights) @ weights
+
+
+def parameters(teacher: Teacher) -> torch.Tensor:
+    """What it learned, flat: W (p, c) as a vector."""
+    return teacher.weights["weights"].flatten()
 
 
 def solve(rows: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
@@ -197,7 +208,7 @@ def statistics(
         seed=run.seed,
         space=embedding.space.settings(),
         shape=real.shape,
-        classes=real.classes,
+        columns=real.columns,
         parts=(Part(real.identity, len(fitted), start, stop),),
     )
 
@@ -212,24 +223,24 @@ def moments(
     """
     start, stop = within or (0, len(index))
     first, last = start // CHUNK * CHUNK, min(-(-stop // CHUNK) * CHUNK, len(index))
-    sums = linalg.Moments(embedding.map.dim, real.n_classes, run.device)
+    sums = linalg.Moments(embedding.map.dim, real.width, run.device)
     offsets = range(first, last, CHUNK) if start < stop else range(0)
     chunks = zip(offsets, feature_chunks(real.train, embedding, index[first:last], run), strict=False)
     for offset, (rows, labels) in run.progress(chunks, len(offsets), "Gram matrix"):
         summed = slice(max(start - offset, 0), stop - offset)
-        sums.add(rows[summed], linalg.one_hot(labels[summed], real.n_classes).to(run.device))
+        sums.add(rows[summed], real.target_rows(labels[summed]).to(run.device))
     return sums
 
 
-def validation_accuracies(
-    path: linalg.RidgePath, ridges: list[float], train: Split, embedding: Embedding, held_out: torch.Tensor, run: Run
+def validation_merits(
+    path: linalg.RidgePath, ridges: list[float], real: RealSet, embedding: Embedding, held_out: torch.Tensor, run: Run
 ) -> list[float]:
-    """Fraction of the held-out examples classified rightly, for every ridge."""
-    right = [0] * len(ridges)
-    for rows, labels in feature_chunks(train, embedding, held_out, run):
+    """Mean merit over the held-out examples, for every ridge: the fraction classified rightly, or R^2 (`RealSet.merit`)."""
+    total = [0.0] * len(ridges)
+    for rows, targets in feature_chunks(real.train, embedding, held_out, run):
         for i, scores in enumerate(path.predictions(rows.to(torch.float64), ridges)):
-            right[i] += int((scores.argmax(1).cpu() == labels).sum())
-    return [hits / len(held_out) for hits in right]
+            total[i] += real.merit(scores, targets)
+    return [each / len(held_out) for each in total]
 
 
 def _chosen(
@@ -238,32 +249,18 @@ def _chosen(
     ridges = params.ridge.values()
     _, held_out = split(len(real.train), params.validation, run.seed)
     path = linalg.RidgePath.of_rows(rows, targets)
-    accuracies = validation_accuracies(path, ridges, real.train, embedding, held_out, run)
-    best = _best(ridges, accuracies)
+    best = _best(ridges, validation_merits(path, ridges, real, embedding, held_out, run))
     return path.weights(best), {"ridge": best, "ridge_from": "validation data"}
 
 
-def _best(ridges: list[float], accuracies: list[float]) -> float:
-    """The ridge of the highest accuracy; the largest of equals."""
-    return max(zip(accuracies, ridges, strict=True))[1]
+def _best(ridges: list[float], merits: list[float]) -> float:
+    """The ridge of the highest merit; the largest of equals."""
+    return max(zip(merits, ridges, strict=True))[1]
 
 
 def feature_chunks(
     train: Split, embedding: Embedding, index: torch.Tensor, run: Run
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Features (b, p), float32, and class indices (b,) of the training examples at `index`, a chunk at a time."""
+    """Features (b, p), float32, and targets, as they are, of the training examples at `index`, a chunk at a time."""
     for pixels, labels in train.chunks(CHUNK, index):
         yield embedding.features(pixels.to(run.device)), labels
-
-
-def _teacher(
-    params: Params, seed: int, weights: torch.Tensor, embedding: Embedding, real: RealSet, notes: dict[str, Any]
-) -> Teacher:
-    return Teacher(
-        model=settings.dump(params),
-        seed=seed,
-        weights={"weights": weights.cpu()},
-        space=embedding.space.settings(),
-        data=real.identity,
-        notes=notes,
-    )

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import linalg, settings, spaces
+from stillhouse import settings, spaces
 from stillhouse.data import whitening
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.run import Run
@@ -54,7 +54,7 @@ class Training:
     learning_rates: Annotated[
         tuple[Annotated[float, Field(gt=0)], ...],
         Field(
-            description="tried on a distilled set instead of learning_rate; the one of the best accuracy on validation "
+            description="tried on a distilled set instead of learning_rate; the one of the best accuracy (or R^2) on validation "
             "examples is used, the smaller of equals (KIP's notebook); empty: learning_rate alone"
         ),
     ] = ()
@@ -92,12 +92,12 @@ class Examples:
 
 
 def fit_real(network: nn.Sequential, real: RealSet, params: Settings, run: Run, at_once: int | None = None) -> Teacher:
-    """Train on the whole training split onto one-hot targets; images are read and moved into the space batch by batch."""
+    """Train on the whole training split onto target rows; images are read and moved into the space batch by batch."""
     space = whitening.fit(params.space, real)
 
     def pick(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = pixels(real.train.inputs[index]).to(run.device)
-        targets = linalg.one_hot(real.train.targets[index], real.n_classes)
+        targets = real.target_rows(real.train.targets[index])
         return space.forward(images), targets.to(images)
 
     return _fit(
@@ -123,7 +123,7 @@ def fit_distilled(
     space = whitening.fit(params.space, real)
     inputs = distilled.inputs_in(space).to(run.device, torch.float32)
     hard = params.training.targets == "hard"
-    targets = (linalg.one_hot(distilled.labels, real.n_classes) if hard else distilled.targets).to(inputs)
+    targets = (spaces.one_hot(distilled.labels, real.n_classes) if hard else distilled.target_rows(real)).to(inputs)
     if params.training.loss == "cross_entropy":
         _check_probabilities(targets, distilled.name)
     examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
@@ -149,8 +149,8 @@ def predictor(
 
 
 def shape(teacher: Teacher) -> tuple[tuple[int, ...], int]:
-    """What a network was built for: the shape of an image and the number of classes."""
-    return tuple(teacher.notes["shape"]), int(teacher.notes["classes"])
+    """What a network was built for: the shape of an example and the number of scores."""
+    return tuple(teacher.notes["shape"]), int(teacher.notes["scores"])
 
 
 def blank(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
@@ -253,14 +253,8 @@ def _fit(
 ) -> Teacher:
     initialise(network, run.generator("initial weights"), run.device)
     notes = train(network, examples, training or params.training, epochs, run, at_once)
-    return Teacher(
-        model=settings.dump(params),
-        seed=run.seed,
-        weights={name: weight.detach().cpu() for name, weight in network.state_dict().items()},
-        space=space.settings(),
-        data=real.identity,
-        notes={"shape": list(real.shape), "classes": real.n_classes, "examples": examples.count, **notes},
-    )
+    notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
+    return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
 
 
 def _best_rate(
@@ -281,10 +275,10 @@ def _best_rate(
         except NumericalError as problem:
             run.log.info("learning rate %g: %s", each, problem)
             continue
-        right = _validation_accuracy(network, real, space, tried, run, at_once)
-        if best is None or right > best[0]:
-            notes = {**fitted.notes, "learning_rate": each, "validation_accuracy": right}
-            best = right, dataclasses.replace(fitted, notes=notes)
+        merit = _validation_merit(network, real, space, tried, run, at_once)
+        if best is None or merit > best[0]:
+            notes = {**fitted.notes, "learning_rate": each, f"validation_{real.merit_name}": merit}
+            best = merit, dataclasses.replace(fitted, notes=notes)
     if best is None:
         raise NumericalError(
             f"training: none of the learning rates {list(params.training.learning_rates)} gave numbers"
@@ -293,16 +287,15 @@ def _best_rate(
 
 
 @torch.inference_mode()
-def _validation_accuracy(
+def _validation_merit(
     network: nn.Sequential, real: RealSet, space: Space, training: Training, run: Run, at_once: int | None
 ) -> float:
-    """Fraction of the last training examples that the trained network classifies rightly."""
+    """Mean merit of what the trained network says of the last training examples (`RealSet.merit`)."""
     index = torch.arange(max(0, len(real.train) - training.validation), len(real.train))
-    right = 0
-    for images, labels in real.train.chunks(at_once or _CHUNK, index):
-        found = scores(network, space.forward(images.to(run.device)), training.precision)
-        right += int((found.argmax(1).cpu() == labels).sum())
-    return right / len(index)
+    total = 0.0
+    for images, targets in real.train.chunks(at_once or _CHUNK, index):
+        total += real.merit(scores(network, space.forward(images.to(run.device)), training.precision), targets)
+    return total / len(index)
 
 
 def _backward(

@@ -53,7 +53,8 @@ def evaluate_teachers(
             "protocol": protocol, "model": model_name, "budget": 1.0, "file": file.as_posix(),
             "recipe": recipe_id(teacher.recipe), "code": code,
         }  # fmt: skip
-        rows += _rows(shared, [judge.Score(teacher.seed, "test accuracy", judge.accuracy(teacher, real, run))])
+        metrics = judge.teacher_metrics(teacher, real, run)
+        rows += _rows(shared, [judge.Score(teacher.seed, metric, value) for metric, value in metrics.items()])
     _write(out, rows)
 
 

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from stillhouse import linalg
+from stillhouse import linalg, spaces
 from stillhouse.errors import NumericalError
 
 Adjacency = Literal["remove", "replace"]
@@ -247,7 +247,7 @@ def tight_case(others: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, t
     whose targets in the set are larger so that its columns of D ask for no more noise than those of the first class.
     """
     rows = torch.ones(others + 1, 1, dtype=torch.float64)
-    targets = linalg.one_hot((torch.arange(others + 1) > 0).long(), 2)
+    targets = spaces.one_hot((torch.arange(others + 1) > 0).long(), 2)
     set_targets = torch.tensor([[1.0, 0.0], [0.0, math.sqrt(others)]], dtype=torch.float64).repeat(2, 1)
     return rows, targets, set_targets, -rows[0]
 
