@@ -26,6 +26,9 @@ _RESERVED = {
     "studies": ("all", "prepare", "accumulate", "teach", "evaluate", "page"),
 }
 
+# Data sets that need a path, and so an entry under datasets.
+_OF_ONES_OWN = {"folder", "csv"}
+
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -262,7 +265,7 @@ def _check(config: Config) -> None:
 
 def _check_space(config: Config, where: str, space: Mapping[str, Any]) -> None:
     """A space has to be right for every data set that it has values for."""
-    datasets = {*config.datasets, *plugins.available("data")} - {"folder"}
+    datasets = {*config.datasets, *plugins.available("data")} - _OF_ONES_OWN
     named: set[str] = set()
     for key, value in space.items():
         if isinstance(value, Mapping):
@@ -315,7 +318,7 @@ def _check_parts(name: str, study: Study) -> None:
 
 def _check_study(config: Config, name: str, study: Study) -> None:
     known = {
-        "datasets": {*config.datasets, *plugins.available("data")} - {"folder"},
+        "datasets": {*config.datasets, *plugins.available("data")} - _OF_ONES_OWN,
         "experiments": {*config.experiments, WHOLE},
         "protocols": set(config.protocols),
         "analyses": set(config.analyses),

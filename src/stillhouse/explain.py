@@ -47,7 +47,10 @@ def _sections() -> Iterator[str]:
     yield "analyses: an analysis with its settings each: {kind, ...}; 'stillhouse explain ANALYSIS' lists the settings"
     yield "models: a model with its settings each: {label, kind, ...}; 'stillhouse explain MODEL' lists the settings"
     yield "spaces: what a model sees of an image: pixels, standardised, zca; a value may be given per data set"
-    yield "datasets: data sets of your own: {kind: folder, path: ...}; 'stillhouse explain folder' lists the settings"
+    yield (
+        "datasets: data sets of your own: {kind: folder, path: ...} for images, {kind: csv, path: ..., target: ...} for a table; "
+        "'stillhouse explain folder' and 'stillhouse explain csv' list the settings"
+    )
 
 
 def fields(cls: type, indent: str = "") -> Iterator[str]:
