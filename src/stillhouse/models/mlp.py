@@ -2,7 +2,8 @@
 
     f(x) = W s(... s(x A_1) ... A_L),   s the LeakyReLU
 
-The paper draws A and fits W alone (models/ridge with features random_network); here all of them are learned.
+The paper draws A and fits W alone (models/ridge with features random_network); here all of them are learned. The MLP of DC (Zhao
+et al. 2021) has depth 2, width 128, activation relu and biases.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import nn
 from stillhouse import settings
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
-from stillhouse.models import training
-from stillhouse.models.training import Training
+from stillhouse.models import layers, training
+from stillhouse.models.training import Initialisation, Training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
@@ -33,8 +34,10 @@ class Params:
 
     depth: Annotated[int, Field(ge=0, description="hidden layers, L; 0: linear")] = 1
     width: Annotated[int, Field(ge=0, description="of the hidden layers; 0: as many as values in an image, d")] = 0
-    slope: Annotated[float, Field(gt=0, le=1, description="of the LeakyReLU for negative values")] = 0.1
+    activation: Annotated[layers.Activation, Field(description="s, after every hidden layer")] = "leaky_relu"
+    slope: Annotated[float, Field(gt=0, le=1, description="of leaky_relu for negative values")] = 0.1
     bias: Annotated[bool, Field(description="whether layers have one; the paper's have none")] = False
+    initialisation: Initialisation = "pytorch"
     space: whitening.SpaceSettings = field(default_factory=Pixels)
     training: Annotated[Training, Field(description="how it is trained")] = field(default_factory=Training)
 
@@ -43,13 +46,13 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
     """The network, without values."""
     widths = [torch.Size(shape).numel()]
     widths += [params.width or widths[0]] * params.depth
-    layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+    made: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
     with torch.device("meta"):
         for i in range(params.depth):
-            layers.append((f"hidden{i + 1}", nn.Linear(widths[i], widths[i + 1], params.bias)))
-            layers.append((f"activation{i + 1}", nn.LeakyReLU(params.slope, inplace=True)))
-        layers.append(("classifier", nn.Linear(widths[-1], classes, params.bias)))
-    return training.blank(layers)
+            made.append((f"hidden{i + 1}", nn.Linear(widths[i], widths[i + 1], params.bias)))
+            made.append((f"activation{i + 1}", layers.activation(params.activation, params.slope)))
+        made.append(("classifier", nn.Linear(widths[-1], classes, params.bias)))
+    return training.blank(made)
 
 
 def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:

@@ -1,10 +1,12 @@
 """Training by gradient descent: the one loop that every trained network uses, on a real and on a distilled set.
 
-A network is an `nn.Sequential` whose last layer is the linear classifier; the model's file builds it, this file does the rest.
+A network is an `nn.Sequential` whose last layer is the linear classifier; the others may be layers or blocks of layers. The
+model's file builds it, this file does the rest.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,15 @@ _CHUNK = 2048  # validation examples scored at once
 _PROBABILITY = 1e-3
 # What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
 _NOT_FOR_NETWORKS = {"ridge"}
+
+
+Initialisation = Annotated[
+    Literal["pytorch", "xavier_normal", "xavier_uniform", "kaiming_normal", "lecun_normal"],
+    Field(
+        description="of the weights; pytorch: its default, weights and biases uniform in +-1/sqrt(fan in). Others have biases 0 "
+        "and weights of variance 2 / (fan in + fan out) (xavier), 2 / fan in (kaiming) or 1 / fan in (lecun)"
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,10 @@ class Settings(Protocol):
     @property
     def space(self) -> Any:
         """What it sees of an image."""
+
+    @property
+    def initialisation(self) -> Initialisation:
+        """How its initial weights are drawn."""
 
     @property
     def training(self) -> Training:
@@ -139,10 +154,11 @@ def predictor(
     space = spaces.from_settings(teacher.space)
     network.load_state_dict({name: weight.to(device) for name, weight in teacher.weights.items()}, assign=True)
     network.eval()
+    size = at_once if device.type == "cpu" else None
 
     @torch.inference_mode()
     def predict(images: torch.Tensor) -> torch.Tensor:
-        parts = torch.split(space.forward(images), at_once or len(images))
+        parts = torch.split(space.forward(images), size or len(images))
         return torch.cat([scores(network, part, training.precision) for part in parts])
 
     return predict
@@ -161,22 +177,36 @@ def blank(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
     return network
 
 
-def initialise(network: nn.Sequential, rng: torch.Generator, device: torch.device) -> None:
-    """PyTorch's default initial weights, drawn from `rng` on the CPU, so that they are the same for every device.
+def initialise(
+    network: nn.Sequential, rng: torch.Generator, device: torch.device, kind: Initialisation = "pytorch"
+) -> None:
+    """Initial weights, drawn from `rng` on the CPU layer by layer, so that they are the same for every device.
 
-    Linear and convolutional layers: weights and biases uniform in +-1/sqrt(fan in) (Kaiming-uniform with a = sqrt(5)), layer
-    by layer; normalisation layers: weight 1, bias 0.
+    Of linear and convolutional layers by `kind`: fan in is the number of values that go into one output, fan out of one input
+    (Glorot and Bengio 2010, He et al. 2015, LeCun et al. 1998). Normalisation layers: weight 1, bias 0.
     """
     network.to_empty(device="cpu")
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            bound = layer.weight[0].numel() ** -0.5
-            nn.init.uniform_(layer.weight, -bound, bound, generator=rng)
-            if layer.bias is not None:
-                nn.init.uniform_(layer.bias, -bound, bound, generator=rng)
+            _DRAWS[kind](layer.weight, rng)
+            if layer.bias is not None and kind == "pytorch":
+                _uniform(layer.bias, rng, layer.weight[0].numel())
+            elif layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
             layer.reset_parameters()
     network.to(device)
+
+
+def stateless(network: nn.Sequential) -> nn.Sequential:
+    """A copy for `torch.func.functional_call` with weights of one's own, also within `vmap` and `grad`: a call changes nothing.
+
+    Batch normalisation takes mean and variance of the batch that it is given, in training and after, and keeps none. For given
+    ones call the network itself, after `eval()`, with its buffers among the weights.
+    """
+    copied = copy.deepcopy(network)
+    torch.func.replace_all_batch_norm_modules_(copied)
+    return copied
 
 
 def train(
@@ -240,6 +270,19 @@ def loss(kind: str, predicted: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return nn.functional.cross_entropy(predicted, targets, reduction="sum")
 
 
+def _uniform(values: torch.Tensor, rng: torch.Generator, fan_in: int) -> None:
+    nn.init.uniform_(values, -(fan_in**-0.5), fan_in**-0.5, generator=rng)
+
+
+_DRAWS: dict[str, Callable[[torch.Tensor, torch.Generator], object]] = {
+    "pytorch": lambda weight, rng: _uniform(weight, rng, weight[0].numel()),
+    "xavier_normal": lambda weight, rng: nn.init.xavier_normal_(weight, generator=rng),
+    "xavier_uniform": lambda weight, rng: nn.init.xavier_uniform_(weight, generator=rng),
+    "kaiming_normal": lambda weight, rng: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=rng),
+    "lecun_normal": lambda weight, rng: nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=rng),
+}
+
+
 def _fit(
     network: nn.Sequential,
     examples: Examples,
@@ -251,7 +294,7 @@ def _fit(
     at_once: int | None,
     training: Training | None = None,
 ) -> Teacher:
-    initialise(network, run.generator("initial weights"), run.device)
+    initialise(network, run.generator("initial weights"), run.device, params.initialisation)
     notes = train(network, examples, training or params.training, epochs, run, at_once)
     notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
     return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
