@@ -18,7 +18,7 @@ from stillhouse.linalg import RidgePath
 from stillhouse.models import ridge
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
-from stillhouse.theory import points
+from stillhouse.theory import linear_points, points
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def analyse(real: RealSet, params: Params, run: Run) -> Iterator[dict[str, objec
     teachers = [solutions.weights(each) for each in ridges]
     students = list(_exact(solutions, ridges, embedding, run))
     whole = _learned(*points.points_of_path(solutions), embedding)
-    whole_path = _path(whole)
+    whole_path = linear_points.ridge_path(linear_points.Examples(whole.features, whole.targets))
     ranged = solutions.vectors[:, len(solutions.values) - solutions.rank() :]
     accuracies = _accuracies(torch.stack([*teachers, *students]), real, embedding, run)
     for i, (value, wanted, found) in enumerate(zip(ridges, teachers, students, strict=True)):
@@ -101,17 +101,6 @@ def _learned(wanted: torch.Tensor, targets: torch.Tensor, embedding: ridge.Embed
     """The features of the images that were made to have features `wanted` (m, p)."""
     reach = embedding.map.reach(wanted)
     return Learned(embedding.map(embedding.map.inverse(wanted / reach)), targets / reach, reach)
-
-
-def _path(whole: Learned) -> RidgePath:
-    """What ridge regression learns from a set for every ridge, from singular values F_S = L diag(s) R^T.
-
-    Their squares would do for most sets. This one's span the whole spectrum of the data, and F_S F_S^T would lose half of the
-    digits of the smaller ones.
-    """
-    left, values, right = torch.linalg.svd(whole.features, full_matrices=False)
-    rotated = values[:, None] * (left.T @ whole.targets)
-    return RidgePath(values.flip(0).square(), right.T.flip(1), rotated.flip(0))
 
 
 def _accuracies(weights: torch.Tensor, real: RealSet, embedding: ridge.Embedding, run: Run) -> list[float]:

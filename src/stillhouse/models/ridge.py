@@ -261,6 +261,10 @@ def _best(ridges: list[float], merits: list[float]) -> float:
 def feature_chunks(
     train: Split, embedding: Embedding, index: torch.Tensor, run: Run
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Features (b, p), float32, and targets, as they are, of the training examples at `index`, a chunk at a time."""
+    """Features (b, p) and targets, as they are, of the training examples at `index`, a chunk at a time.
+
+    Of pixels in float32; of a table in float64, as a column far from 0 loses digits when its mean is taken off.
+    """
+    dtype = torch.float64 if train.inputs.is_floating_point() else torch.float32
     for pixels, labels in train.chunks(CHUNK, index):
-        yield embedding.features(pixels.to(run.device)), labels
+        yield embedding.features(pixels.to(run.device, dtype)), labels
