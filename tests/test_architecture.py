@@ -31,6 +31,8 @@ BASE = (
     "settings",
     "teacher",
 )
+# What the field's sets come in, and who may call what reads and writes it.
+TORCH_FILES = {"exchange/torch_file.py": {"torch.load", "torch.save"}}
 
 
 def part(module: str) -> str:
@@ -100,6 +102,11 @@ def test_evaluation_knows_no_method_and_no_report(file: str) -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if part(file) == "analyses"])
 def test_analyses_know_methods_and_evaluation_but_not_what_runs_or_shows_them(file: str) -> None:
     assert not parts_used(file) & {"reporting", "stages", "plan", "config", "explain", "cli"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if part(file) == "exchange"])
+def test_exchange_knows_sets_and_spaces_but_not_what_makes_or_scores_them(file: str) -> None:
+    assert not parts_used(file) & {"kernels", "models", "methods", *ABOVE}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if part(file) == "reporting"])
@@ -186,7 +193,8 @@ def test_no_function_picks_a_device_or_a_number_of_threads(file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if part(file) in {*LAYERS, *BASE, "analyses", "evaluation", "reporting"}]
+    "file",
+    [file for file in FILES if part(file) in {*LAYERS, *BASE, "analyses", "evaluation", "exchange", "reporting"}],
 )
 def test_no_result_depends_on_the_clock(file: str) -> None:
     assert not {each.split(".")[0] for each in imports(TREES[file])} & {"time", "datetime"}
@@ -201,10 +209,20 @@ def test_no_file_is_read_that_could_run_code(file: str) -> None:
         "cloudpickle",
         "shelve",
     }
-    used = {name(node) for node in ast.walk(TREES[file])}
+    used = {name(node) for node in ast.walk(TREES[file])} - TORCH_FILES.get(file, set())
     assert not used & {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "eval", "exec", "pd.read_pickle"}
     assert "allow_pickle" not in {keyword.arg for node in ast.walk(TREES[file]) if isinstance(node, ast.Call)
                                   for keyword in node.keywords}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", TORCH_FILES)
+def test_others_files_are_read_as_tensors_and_numbers_alone(file: str) -> None:
+    """Numbers are NumPy's, of types that cannot hold objects."""
+    calls = [node for node in ast.walk(TREES[file]) if isinstance(node, ast.Call) and name(node.func) == "torch.load"]
+    assert calls
+    for call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given.get("weights_only") == "True", ast.unparse(call)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -86,8 +86,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def test_all_commands_are_there() -> None:
     assert list(commands()) == [
-        "prepare", "teach", "accumulate", "merge", "distill", "evaluate", "analyse", "page", "list", "explain", "show", "check",
-        "table",
+        "prepare", "teach", "accumulate", "merge", "distill", "evaluate", "analyse", "page", "import", "export", "list",
+        "explain", "show", "check", "table",
     ]  # fmt: skip
 
 

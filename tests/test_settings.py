@@ -15,7 +15,11 @@ RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
 # What a plugin needs of a setting that has no default.
 REQUIRED: dict[str, Any] = {"model": RIDGE, "features": "identity", "kernel": "rbf", "of": "fully_connected"}
 # Models that a method takes where it does not take that one.
-MODELS = {"label_solve": {"kind": "kernel", "kernel": "rbf"}, "dgkip": {"kind": "kernel_machine", "kernel": "rbf"}}
+MODELS = {
+    "label_solve": {"kind": "kernel", "kernel": "rbf"},
+    "dgkip": {"kind": "kernel_machine", "kernel": "rbf"},
+    "glm_points": {"kind": "glm"},
+}
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_stages(commands)
+    _add_exchange(commands)
     _add_looks(commands)
     return parser
 
@@ -157,6 +158,35 @@ def _add_moments(commands: Any) -> None:
     parser = _command(commands, "merge", _merge, "add up the moments of shards of one real set")
     parser.add_argument("files", type=Path, nargs="+", help="moments")
     parser.add_argument("--out", type=Path, required=True)
+
+
+def _add_exchange(commands: Any) -> None:
+    parser = _command(commands, "import", _import, "make a distilled set of another's file, to be judged as any other")
+    parser.add_argument("file", type=Path, help="the file, or the folder")
+    parser.add_argument("out", type=Path)
+    formats = ["dc", "mtt", "kip", "rfad", "folder", "npz", "tensors"]
+    parser.add_argument("--format", choices=formats, required=True, help="whose; the last three are what export writes")
+    parser.add_argument("--data", type=Path, required=True, help="the prepared data set it was made for")
+    parser.add_argument("--index", type=int, help="of several sets in a file of DC's code, from 0")
+    parser.add_argument(
+        "--space",
+        type=_space,
+        help="where its images live: pixels, dc, standardised, zca, pixel_zca, or settings as JSON",
+    )
+    parser.add_argument(
+        "--labels", choices=["one_hot", "centred"], help="of real-valued rows; kip and rfad: centred, else one_hot"
+    )
+    parser.add_argument("--classes", nargs="+", help="order of its label columns; the data set's by default")
+    parser.add_argument("--method", help="what made it, for the rows")
+    parser.add_argument("--experiment", help="its name, for the rows; the method's by default")
+    parser.add_argument("--source", help="where it is from, for the recipe")
+    parser.add_argument("--seed", type=int, help="which of several it is; its index by default")
+    parser.add_argument("--budget", type=float, help="fraction of the paper's budget it was made with (default 1)")
+
+    parser = _command(commands, "export", _export, "write a distilled set for others to read")
+    parser.add_argument("set", type=Path, help="a distilled set")
+    parser.add_argument("out", type=Path, help="a file for npz and tensors, else a folder")
+    parser.add_argument("--format", choices=["folder", "npz", "tensors", "hugging_face"], required=True)
 
 
 def _add_looks(commands: Any) -> None:
@@ -272,6 +302,27 @@ def _page(chosen: argparse.Namespace) -> None:
     page.write(chosen.studies, chosen.out, chosen.metrics)
 
 
+def _import(chosen: argparse.Namespace) -> None:
+    from stillhouse.exchange import formats
+    from stillhouse.exchange.declared import Declared
+    from stillhouse.sets import RealSet
+
+    declared = Declared(
+        method=chosen.method, experiment=chosen.experiment, source=chosen.source, space=chosen.space,
+        labels=chosen.labels, classes=tuple(chosen.classes) if chosen.classes else None, seed=chosen.seed,
+        budget=chosen.budget,
+    )  # fmt: skip
+    real = RealSet.load(chosen.data)
+    formats.import_set(chosen.file, chosen.format, real, declared, chosen.index).save(chosen.out)
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from stillhouse.exchange import formats
+    from stillhouse.sets import DistilledSet
+
+    formats.export_set(DistilledSet.load(chosen.set), chosen.out, chosen.format)
+
+
 def _list(chosen: argparse.Namespace) -> None:
     from stillhouse import plugins
 
@@ -324,6 +375,15 @@ def _with_kind(settings: Any, where: str) -> dict[str, Any]:
     if not isinstance(settings, dict) or "kind" not in settings:
         raise UserError(f'{where}: expected {{"kind": "NAME", ...}}, found {settings!r}.')
     return settings
+
+
+def _space(text: str) -> Any:
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise UserError(f"--space: {text} is no JSON ({problem}).") from None
 
 
 def _positive(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 _ROOT = Path(__file__).parent
 _PACKAGE = "stillhouse"
 # Packages whose version may change a result.
-_VERSIONED = ("torch", "numpy", "scikit-learn", "safetensors")
+_VERSIONED = ("torch", "numpy", "scipy", "scikit-learn", "statsmodels", "safetensors")
 
 
 def code_hash(modules: Iterable[str], folders: Iterable[str] = ()) -> str:

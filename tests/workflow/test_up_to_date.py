@@ -69,7 +69,7 @@ FILES = {
     "src/stillhouse/reporting/published.py": REPORTS,
     "src/stillhouse/reporting/published/chen2024.csv": REPORTS,
     "src/stillhouse/reporting/templates/page.html": REPORTS,
-    "notebooks/krr_recovery.ipynb": REPORT,
+    "notebooks/exact_sets.ipynb": REPORT,
 }
 IN_A_CLONE = {
     "nothing": set(),

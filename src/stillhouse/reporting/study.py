@@ -140,7 +140,7 @@ def findings(table: pd.DataFrame, exact: pd.DataFrame) -> list[str]:
     said = []
     if len(exact):
         said.append(
-            f"Weights: over {exact['sets'].sum()} exact sets, what least squares learns from the stored images differs from the "
+            f"Weights: over {exact['sets'].sum()} exact sets, what a model learns from the stored images differs from the "
             f"teacher's weights by at most {exact['weight_error'].max():.1e} (relative, float64), and test accuracy by at most "
             f"{exact['accuracy_gap'].max():.2f} points."
         )
