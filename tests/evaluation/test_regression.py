@@ -82,3 +82,17 @@ def test_an_exact_point_gives_the_teacher_back_and_random_rows_do_not(table: Rea
     whole = judge.teacher_metrics(ridge.fit_real(table, params, run), table, run)
     assert scores["exact"]["test RMSE"] == pytest.approx(whole["test RMSE"], rel=1e-6)
     assert set(scores["random"]) == {"test RMSE", "test R2", "parameter distance"}
+
+
+@pytest.mark.parametrize("method", ["kip", "label_solve"])
+def test_kernel_methods_make_points_of_a_table_better_than_random_rows(method: str, table: RealSet) -> None:
+    raw = {"kind": "kernel", "kernel": {"kind": "rbf", "gamma": 0.05}, "space": "standardised"}
+    settings_of = {"kip": {"labels": "learned", "steps": 30, "learning_rate": 0.05, "batch": 60}, "label_solve": {}}
+    params = settings.parse_plugin("methods", {"kind": method, "model": raw, **settings_of[method]}, "test")
+    made = plugins.load("methods", method).distill(table, 5, params, Run())
+    drawn = random_images.distill(table, 5, random_images.Params(), Run())
+    errors = [
+        next(s.value for s in judge.judge(each, table, params.model, 1, 0, Run()) if s.metric == "test RMSE")
+        for each in (made, drawn)
+    ]
+    assert errors[0] < errors[1]

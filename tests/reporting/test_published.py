@@ -107,6 +107,7 @@ def test_every_published_number_stands_once(paper: str) -> None:
         ("loo2022rfad", {"Fig 1": 2, "main table": 2}),
         ("zhou2022frepo", {"quoted in PAD": 8, "earlier version": 2, "abstract": 2}),
         ("aoyama2025dgkip", {"third-party summary": 1}),
+        ("mahowald2025", {"section 2.3": 12}),
     ],
 )  # fmt: skip
 def test_all_numbers_of_the_kernel_papers_are_carried(paper: str, tables: dict[str, int]) -> None:
@@ -221,7 +222,7 @@ def test_experiments_that_published_numbers_name_are_ours_where_a_study_stands_b
 def test_every_paper_has_a_reference_with_a_year(paper: str) -> None:
     assert re.search(r"\b(19|20)\d\d\b", published.citation(f"{paper}, Table 1"))
     papers = yaml.safe_load((published._FOLDER / "papers.yaml").read_text(encoding="utf-8"))
-    assert sorted(papers) == PAPERS
+    assert set(PAPERS) <= set(papers)  # papers of theorems alone have no numbers
 
 
 def test_the_studies_of_this_repository_stand_beside_tables_that_exist(repository: Path) -> None:
