@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import logging
 import random
 from collections.abc import Iterator
@@ -312,6 +313,84 @@ def test_a_schedule_that_is_not_obeyed_is_refused(kind: str, toy: RealSet, disti
     asking = dataclasses.replace(distilled, schedule={"ridge": 0.0, "learning_rate": 0.02})
     with pytest.raises(UserError, match="schedule asks for learning_rate, which models/"):
         fit_distilled(asking, toy, params(kind), run)
+
+
+def stepwise(
+    distilled: DistilledSet, sizes: list[float], steps: int = 1, loss: str = "mse", **more: Any
+) -> DistilledSet:
+    schedule = {"steps": steps, "epochs": len(sizes) // steps, "step_sizes": sizes, "loss": loss, **more}
+    return dataclasses.replace(distilled, schedule=schedule)
+
+
+def test_a_schedule_of_step_sizes_is_followed_part_by_part(toy: RealSet, distilled: DistilledSet, run: Run) -> None:
+    """By hand, for a linear network and half the squared distance; nothing of the model's own training is done."""
+    model = dataclasses.replace(params("mlp", optimiser="adam", epochs=7), depth=0)
+    network = mlp.build(model, toy.shape, 3)
+    training.initialise(network, run.generator("initial weights"), run.device)
+    wanted = next(network.parameters()).detach().T.double()
+    rows, targets = distilled.inputs.flatten(1).double(), distilled.targets.double()
+    sizes = [0.3, 0.2, 0.1, 0.05, 0.4, 0.02]
+    for size, part in zip(sizes, [slice(0, 2), slice(2, 4), slice(4, 6)] * 2, strict=True):
+        wanted = wanted - size * rows[part].T @ (rows[part] @ wanted - targets[part]) / 2
+    teacher = fit_distilled(stepwise(distilled, sizes, 3), toy, model, run)
+    torch.testing.assert_close(teacher.weights["classifier.weight"].T.double(), wanted, rtol=1e-5, atol=1e-6)
+    assert (teacher.notes["steps"], teacher.notes["examples"]) == (6, 6)
+
+
+@every_network
+def test_a_schedule_with_cross_entropy_takes_targets_that_are_no_probabilities(
+    kind: str, toy: RealSet, distilled: DistilledSet, run: Run
+) -> None:
+    """The gradient is linear in the targets: twice the targets for half the step give the same, but for the softmax's weight."""
+    uneven = dataclasses.replace(distilled, targets=distilled.targets * 3 - 1)
+    [first] = [weight.double() for name, weight in one_step(kind, uneven, toy, run).items() if name == LAST]
+    [twice, none] = [
+        one_step(kind, dataclasses.replace(uneven, targets=factor * uneven.targets), toy, run)[LAST].double()
+        for factor in (2, 0)
+    ]
+    torch.testing.assert_close(twice - none, 2 * (first - none), rtol=1e-3, atol=1e-6)
+    assert float((first - none).abs().max()) > 1e-3
+
+
+LAST = "classifier.weight"
+
+
+def one_step(kind: str, distilled: DistilledSet, real: RealSet, run: Run) -> dict[str, torch.Tensor]:
+    return dict(fit_distilled(stepwise(distilled, [0.1], loss="cross_entropy"), real, params(kind), run).weights)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"step_sizes": [0.1]}, "1 step_sizes for 2 epochs of 1 steps"),
+        ({"step_sizes": [0.1, 0.0]}, r"toy/\?: schedule.step_sizes\[1\]"),
+        ({"step_sizes": [0.1] * 8, "steps": 4}, "6 examples do not divide into 4 steps"),
+        ({"momentum": 0.9}, "schedule asks for momentum, which models/mlp does not do"),
+        ({"loss": "hinge"}, "schedule.loss"),
+        ({"start": "0" * 64}, r"starts from weights of a trained models/mlp \(seed 0, data 000000000000\)"),
+    ],
+)
+def test_a_schedule_of_step_sizes_that_makes_no_sense_is_refused(
+    changed: dict[str, Any], message: str, toy: RealSet, distilled: DistilledSet, run: Run
+) -> None:
+    named = dataclasses.replace(stepwise(distilled, [0.1, 0.1]), recipe={"dataset": "toy"})
+    wrong = dataclasses.replace(named, schedule={**named.schedule, **changed})
+    fit_distilled(named, toy, params("mlp"), run)
+    with pytest.raises(UserError, match=message):
+        fit_distilled(wrong, toy, params("mlp"), run)
+
+
+def test_a_schedule_stops_at_the_step_whose_numbers_are_none(toy: RealSet, distilled: DistilledSet, run: Run) -> None:
+    with pytest.raises(NumericalError, match=r"schedule: .* at step 2 of 3 with step size 1e\+39"):
+        fit_distilled(stepwise(distilled, [0.1, 1e39, 0.1]), toy, params("mlp"), run)
+
+
+def test_every_network_that_can_be_trained_step_by_step_has_its_file(toy: RealSet) -> None:
+    for kind in plugins.available("models"):
+        build = getattr(plugins.load("models", kind), "build", lambda: None)
+        takes_classes = "classes" in inspect.signature(build).parameters
+        assert takes_classes == (kind in training.NETWORKS)
+    assert isinstance(training.build(params("mlp"), toy.shape, 3), torch.nn.Sequential)
 
 
 def test_images_go_through_the_network_so_many_at_a_time(

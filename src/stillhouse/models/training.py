@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import settings, spaces
+from stillhouse import plugins, settings, spaces
 from stillhouse.data import whitening
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.run import Run
@@ -30,6 +30,9 @@ _CHUNK = 2048  # validation examples scored at once
 _PROBABILITY = 1e-3
 # What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
 _NOT_FOR_NETWORKS = {"ridge"}
+
+# The models whose file has `build`: what a method can train step by step.
+NETWORKS = ("alexcifarnet", "alexnet", "convnet", "lenet", "mlp", "resnet", "vgg")
 
 
 Initialisation = Annotated[
@@ -106,6 +109,36 @@ class Examples:
     pick: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How a distilled set asks to be trained on, step by step, by plain gradient descent on a mean loss.
+
+    steps       S, into whose parts of equal size the set is divided in its own order; each step takes the next part
+    epochs      E, times the parts are gone through
+    step_sizes  one for each of the S E steps
+    loss        as in `Training`; targets need not be probabilities
+    start       fingerprint of the real set on which the initial weights were trained; none: drawn
+    """
+
+    steps: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    step_sizes: tuple[Annotated[float, Field(gt=0)], ...]
+    loss: Literal["mse", "cross_entropy"]
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.step_sizes) != self.steps * self.epochs:
+            raise ValueError(
+                f"{len(self.step_sizes)} step_sizes for {self.epochs} epochs of {self.steps} steps; one each is needed"
+            )
+
+
+def build(params: Settings, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """The network, without values, that the settings of one of NETWORKS stand for."""
+    network: nn.Sequential = plugins.load("models", settings.kind_of(params)).build(params, shape, classes)
+    return network
+
+
 def fit_real(network: nn.Sequential, real: RealSet, params: Settings, run: Run, at_once: int | None = None) -> Teacher:
     """Train on the whole training split onto target rows; images are read and moved into the space batch by batch."""
     space = whitening.fit(params.space, real)
@@ -128,8 +161,13 @@ def fit_distilled(
     run: Run,
     at_once: int | None = None,
 ) -> Teacher:
-    """Train on a distilled set onto its own targets. Raises UserError where the set asks for what this loop does not do."""
-    unknown = sorted(set(distilled.schedule) - _NOT_FOR_NETWORKS)
+    """Train on a distilled set onto its own targets, by its own schedule where it has one with `step_sizes`.
+
+    Raises UserError where the set asks for what is not done here.
+    """
+    asked = {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
+    stepwise = "step_sizes" in asked
+    unknown = sorted(set(asked) - ({each.name for each in dataclasses.fields(Schedule)} if stepwise else set()))
     if unknown:
         raise UserError(
             f"{distilled.name}: its schedule asks for {', '.join(unknown)}, which models/{settings.kind_of(params)} does not "
@@ -139,6 +177,12 @@ def fit_distilled(
     inputs = distilled.inputs_in(space).to(run.device, torch.float32)
     hard = params.training.targets == "hard"
     targets = (spaces.one_hot(distilled.labels, real.n_classes) if hard else distilled.target_rows(real)).to(inputs)
+    if stepwise:
+        schedule = settings.parse(Schedule, asked, f"{distilled.name}: schedule")
+        _start(network, schedule, params, run, distilled.name)
+        notes = {"shape": list(real.shape), "scores": real.width, "examples": len(inputs)}
+        notes |= follow(network, inputs, targets, schedule)
+        return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
     if params.training.loss == "cross_entropy":
         _check_probabilities(targets, distilled.name)
     examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
@@ -243,6 +287,37 @@ def train(
     return {"steps": steps, "loss_first": first, "loss_last": last}
 
 
+def follow(network: nn.Sequential, inputs: torch.Tensor, targets: torch.Tensor, schedule: Schedule) -> dict[str, Any]:
+    """Train in place by a schedule, in float32; returns the number of steps and the mean loss of the first and of the last.
+
+    Raises UserError for inputs (m, *shape) that the steps do not divide, and NumericalError, naming the step, for a loss or
+    weights that are NaN or infinite.
+    """
+    if len(inputs) % schedule.steps:
+        raise UserError(
+            f"schedule: {len(inputs)} examples do not divide into {schedule.steps} steps. Give a divisor as steps."
+        )
+    size = len(inputs) // schedule.steps
+    parts = list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True)) * schedule.epochs
+    weights = list(network.parameters())
+    losses = []
+    network.train()
+    for step, ((images, wanted), step_size) in enumerate(zip(parts, schedule.step_sizes, strict=True), start=1):
+        mean = loss(schedule.loss, network(images), wanted) / size
+        losses.append(float(mean.detach()))
+        slopes = torch.autograd.grad(mean, weights)
+        with torch.no_grad():
+            for weight, slope in zip(weights, slopes, strict=True):
+                weight.sub_(step_size * slope)
+        if not math.isfinite(losses[-1]) or not all(bool(weight.isfinite().all()) for weight in weights):
+            raise NumericalError(
+                f"schedule: the loss is {losses[-1]}, or weights are NaN or infinite, at step {step} of {len(parts)} with step "
+                f"size {step_size:g}"
+            )
+    network.eval()
+    return {"steps": len(parts), "loss_first": losses[0], "loss_last": losses[-1]}
+
+
 def rate(schedule: str, done: float) -> float:
     """The factor of the learning rate when a fraction `done` of the steps is done."""
     if schedule == "cosine":
@@ -298,6 +373,22 @@ def _fit(
     notes = train(network, examples, training or params.training, epochs, run, at_once)
     notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
     return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
+
+
+def _start(network: nn.Sequential, schedule: Schedule, params: Settings, run: Run, name: str) -> None:
+    """The initial weights that a schedule asks for: drawn, or those of a teacher among the run's."""
+    if schedule.start is None:
+        initialise(network, run.generator("initial weights"), run.device, params.initialisation)
+        return
+    teacher = run.find_teacher(settings.dump(params), run.seed, schedule.start)
+    if teacher is None:
+        raise UserError(
+            f"{name}: its schedule starts from weights of a trained models/{settings.kind_of(params)} (seed {run.seed}, "
+            f"data {schedule.start[:12]}), which is not among the teachers. Train it first."
+        )
+    network.load_state_dict(
+        {key: weight.to(run.device).clone() for key, weight in teacher.weights.items()}, assign=True
+    )
 
 
 def _best_rate(
