@@ -17,8 +17,15 @@ RIDGE = {"kind": "ridge", "features": "identity", "space": "standardised"}
 KERNEL = {"kind": "kernel", "kernel": "fully_connected", "space": "standardised"}
 MACHINE = {"kind": "kernel_machine", "kernel": "fully_connected", "loss": "logistic", "space": "standardised"}
 # What a method may be given beside its defaults: a model where it needs one, and less work, as what holds here holds after any.
+MLP = {"kind": "mlp", "width": 8, "space": "standardised"}
 GLM = {"kind": "glm", "space": "standardised"}
-MODELS = {"label_solve": KERNEL, "dgkip": MACHINE, "glm_points": GLM}
+MODELS = {
+    "label_solve": KERNEL,
+    "dgkip": MACHINE,
+    "glm_points": GLM,
+    "gradient_matching": MLP,
+    "distribution_matching": MLP,
+}
 LESS = {"steps": 3, "batch": 16}
 
 

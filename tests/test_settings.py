@@ -19,6 +19,8 @@ MODELS = {
     "label_solve": {"kind": "kernel", "kernel": "rbf"},
     "dgkip": {"kind": "kernel_machine", "kernel": "rbf"},
     "glm_points": {"kind": "glm"},
+    "gradient_matching": {"kind": "mlp"},
+    "distribution_matching": {"kind": "mlp"},
 }
 
 

@@ -174,7 +174,7 @@ class DistilledSet:
     targets   (m, c), real-valued; of a regression set (m, k), in the target space
     classes   class names in the order of the target columns; none for a regression set
     space     how the inputs came from pixels, and so how to undo it (see `spaces`): settings with fitted values
-    model     the model it was made for, or None: settings, and the seed of its initial weights
+    model     the model it was made for, or None: settings, and the seed of its initial weights where they are part of it
     schedule  how it asks to be trained on, or empty: order, learning rates, ridge
     recipe    everything that produced it: method, settings, seed, data, source, versions
     certificate  what was proven about it on the spot, for exact methods

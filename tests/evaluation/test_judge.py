@@ -93,3 +93,11 @@ def test_scores_that_are_nan_stop_the_judge(corners: RealSet, run: Run) -> None:
     broken = dataclasses.replace(teacher, weights={"weights": teacher.weights["weights"] * torch.nan})
     with pytest.raises(NumericalError, match="corners's test examples are NaN"):
         judge.accuracy(broken, corners, run)
+
+
+def test_a_set_made_for_any_initial_weights_of_a_model_is_scored_like_one_made_for_none(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    made = dataclasses.replace(perfect, model=settings.dump(MODEL))
+    assert judge.training_seeds(made, MODEL, 3, 2) == [6, 7, 8]
+    assert judge.training_seeds(dataclasses.replace(made, model={**made.model, "seed": 5}), MODEL, 3, 2) == [5]  # type: ignore[dict-item]

@@ -102,8 +102,9 @@ def fits(distilled: DistilledSet, model: Any) -> bool:
 
 def training_seeds(distilled: DistilledSet, model: Any, trainings: int, seed: int) -> list[int]:
     """The seeds of the models to train on this set."""
-    if distilled.model is not None and fits(distilled, model):
-        return [int(distilled.model["seed"])]
+    named = (distilled.model or {}).get("seed")
+    if named is not None and fits(distilled, model):
+        return [int(named)]
     return [seed * trainings + i for i in range(trainings)]
 
 

@@ -32,7 +32,8 @@ def put_back(
     for name, tensor in support.items():
         with torch.no_grad():
             tensor.copy_(kept[f"support.{name}"])
-        optimiser.state[tensor] = under(kept, name)
+        # Moments lie where their tensor does; a count of steps, which has no dimension, stays on the CPU.
+        optimiser.state[tensor] = {k: v.to(tensor.device) if v.ndim else v for k, v in under(kept, name).items()}
 
 
 def under(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
