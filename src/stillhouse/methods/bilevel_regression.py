@@ -33,6 +33,7 @@ from stillhouse.run import Run, stream
 from stillhouse.sets import DistilledSet, RealSet, pixels
 from stillhouse.theory import bilevel
 
+BATCH = ("per_class", "seed")
 TASKS = ("regression",)
 
 # Outer steps between looks at the inner step size. A step size above its bound at one look may still be on its way back.
