@@ -25,6 +25,7 @@ MODELS = {
     "glm_points": GLM,
     "gradient_matching": MLP,
     "distribution_matching": MLP,
+    "dd": MLP,
 }
 LESS = {"steps": 3, "batch": 16}
 

@@ -21,6 +21,7 @@ MODELS = {
     "glm_points": {"kind": "glm"},
     "gradient_matching": {"kind": "mlp"},
     "distribution_matching": {"kind": "mlp"},
+    "dd": {"kind": "mlp"},
 }
 
 

@@ -84,7 +84,7 @@ class Transformation:
 
 
 def augment(images: torch.Tensor, augmentation: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Images (a, channels, height, width), each changed by its own draw; the same tensor, of any shape, where everything is off."""
+    """Images (a, channels, height, width), each changed by its own draw; the same tensor, of any shape, with all off."""
     if augmentation == Augmentation():
         return images
     return apply(images, draw(len(images), augmentation, generator))

@@ -44,7 +44,8 @@ class Teacher:
         return cls(
             model=settings.dump(params),
             seed=seed,
-            weights={name: weight.detach().cpu().contiguous() for name, weight in weights.items()},  # as a file holds them
+            # As a file holds them: the layout of a factor moves a product's last bits.
+            weights={name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
             space=space.settings(),
             data=real.identity,
             notes=notes,

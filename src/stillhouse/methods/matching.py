@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from stillhouse import plugins, settings
+from stillhouse import settings
 from stillhouse.data import whitening
 from stillhouse.methods.random_images import sample
 from stillhouse.methods.support import Balanced, check_finite, put_back, record_steps, state, under
@@ -75,7 +75,7 @@ def check_network(model: Any) -> None:
 
 def fresh(model: Any, real: RealSet, rng: torch.Generator, device: torch.device) -> nn.Sequential:
     """A network of these settings with new initial weights."""
-    network: nn.Sequential = plugins.load("models", settings.kind_of(model)).build(model, real.shape, real.n_classes)
+    network = training.build(model, real.shape, real.n_classes)
     training.initialise(network, rng, device, model.initialisation)
     return network
 
