@@ -101,6 +101,25 @@ def test_a_step_size_that_would_fall_below_the_least_is_set_back_to_it() -> None
         assert float(made.points.step) == found if least else float(made.points.step) < 0
 
 
+def test_a_step_size_may_be_held_below_its_bound_from_the_start_on() -> None:
+    made = descent(params(step=100.0, scale_inputs=5.0, most_of_bound=0.5, rate_step=1.0), 0, 1)
+    for _ in range(5):
+        assert bool((made.points.step <= 0.5 * made.step_bound() * (1 + 1e-12)).all())
+        assert bool(made.step().isfinite().all())
+
+
+def test_a_clipped_step_keeps_its_direction_and_is_no_longer_than_asked_for() -> None:
+    free, short = (descent(params(scale_targets=20.0, clip=clip), 0, 1) for clip in (None, 0.1))
+    before = free.points.inputs
+    free.step()
+    short.step()
+    moves = [(each.points.inputs - before).flatten(1) / 0.0025 for each in (free, short)]
+    assert bool((moves[0].norm(dim=1) > 0.1).all())
+    torch.testing.assert_close(moves[1].norm(dim=1), torch.full((2,), 0.1, dtype=torch.float64))
+    cosines = torch.nn.functional.cosine_similarity(moves[0], moves[1])
+    torch.testing.assert_close(cosines, torch.ones(2, dtype=torch.float64))
+
+
 def test_points_at_the_start_have_the_scales_asked_for() -> None:
     made = Points.normal(400, 100, 3, params(scale_inputs=2.0, scale_targets=0.5), generators(0, 1))
     assert float(made.inputs.norm(dim=-1).mean()) == pytest.approx(2.0, rel=0.01)

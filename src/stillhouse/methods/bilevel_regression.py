@@ -74,6 +74,22 @@ class Params:
             description="the inner step size is set back to this where it falls below; none: never, as in the paper",
         ),
     ] = 0.01
+    most_of_bound: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="part of its bound (Lemma 2.4) that the inner step size is held below, from the start on; none: it is "
+            "not held, as in the paper, and a run that stays beyond its bound stops",
+        ),
+    ] = None
+    clip: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="largest norm of what points, or targets, descend in one step; none: any, as in the paper",
+        ),
+    ] = None
     ridge_inner: Annotated[float, Field(ge=0, description="lambda_I, beside a mean squared error over 2")] = 0.001
     ridge_outer: Annotated[float, Field(ge=0, description="lambda_O, of points and targets")] = 0.001
     over_starts: Annotated[
@@ -219,6 +235,7 @@ class Descent:
         """`examples` draws a batch for each run, rows (s, b, d) and targets (s, b, k); `draws` draw the learners' starts."""
         self.points, self.learner, self.params = points, learner, params
         self.done, self.starts, self.last, self.outside = 0, params.starts, math.inf, 0
+        self._hold()
         self._examples, self._draws = examples, draws
 
     @property
@@ -243,9 +260,10 @@ class Descent:
             )
         rates = (self.params.rate_inputs, self.params.rate_targets, self.params.rate_step)
         moved = (self.points.inputs, self.points.targets, self.points.step)
-        self.points = Points(*(part - rate * slope for part, rate, slope in zip(moved, rates, slopes, strict=True)))
-        if self.params.least_step is not None:
-            self.points.step.clamp_(min=self.params.least_step)
+        self.points = Points(
+            *(part - rate * self._clipped(slope) for part, rate, slope in zip(moved, rates, slopes, strict=True))
+        )
+        self._hold()
         mean = float(loss.mean())
         if self.params.more_starts and mean >= _ROSE * self.last:
             self.starts = min(self.starts + 1, self.params.max_starts)
@@ -277,6 +295,22 @@ class Descent:
         """What the inner step sizes have to stay below, (s,)."""
         largest, count = self.learner.largest(self.points), self.points.inputs.shape[-2]
         return bilevel.step_bound(largest, count, self.params.ridge_inner)
+
+    def _clipped(self, slope: torch.Tensor) -> torch.Tensor:
+        """Slopes (s, ...) of a part of the points, each run's no longer than `clip`."""
+        if self.params.clip is None:
+            return slope
+        norms = slope.flatten(1).norm(dim=1) if slope.ndim > 1 else slope.abs()
+        return slope * (self.params.clip / norms).clamp(max=1).view(-1, *[1] * (slope.ndim - 1))
+
+    def _hold(self) -> None:
+        """Keep the inner step sizes where the settings hold them; Lemma 2.4's bound wins over `least_step`."""
+        size = self.points.step
+        if self.params.least_step is not None:
+            size = size.clamp(min=self.params.least_step)
+        if self.params.most_of_bound is not None:
+            size = torch.minimum(size, self.params.most_of_bound * self.step_bound())
+        self.points = Points(self.points.inputs, self.points.targets, size)
 
     def _look(self) -> None:
         held = (self.points.step > 0) & (self.points.step < self.step_bound())
