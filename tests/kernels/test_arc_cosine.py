@@ -59,7 +59,8 @@ def test_gradients_are_what_finite_differences_give_and_broadcast(slope: float) 
 
 @pytest.mark.parametrize("cosine", [1.0, -1.0])
 def test_at_the_tip_of_the_cone_the_derivatives_are_finite_and_the_smooth_ones_right(cosine: float) -> None:
-    given = numbers(cosine * 2).requires_grad_(), numbers(2.0).requires_grad_(), numbers(2.0).requires_grad_()
+    # Variances with roots that no processor rounds: the cosine is 1 or -1 to the last bit.
+    given = numbers(cosine * 4).requires_grad_(), numbers(4.0).requires_grad_(), numbers(4.0).requires_grad_()
     product, derivative = expectations(*given, 0.0)
     by_product = torch.autograd.grad(product, given, retain_graph=True)
     assert [float(each) for each in by_product] == pytest.approx([0.5 if cosine > 0 else 0.0, 0, 0], abs=1e-7)
