@@ -108,6 +108,16 @@ def test_the_searchs_derivatives_are_those_of_its_residuals(free: bool) -> None:
         np.testing.assert_allclose(found[:, place], wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_a_weight_beyond_all_numbers_ends_a_search_without_an_error() -> None:
+    """As a search over one point did, whose input went to -1049 and its weight to e^700."""
+    real = hard(8, 1)
+    search = Search(real, PENALTIES, logistic_path.path(real, PENALTIES), True, 5)
+    far = np.array([-0.154592689, -1049.43829, -0.60604671, -1900.01798, 2.04397839, 700.51852])
+    derivatives = logistic_path.Trail(search).derivatives(far)
+    assert derivatives.shape == (len(PENALTIES), 6)
+    assert bool(np.isfinite(derivatives).all())
+
+
 def test_sets_become_free_numbers_and_sets_again() -> None:
     real = hard(8, 2)
     search = Search(real, PENALTIES, logistic_path.path(real, PENALTIES), True, 10)

@@ -228,7 +228,7 @@ class Trail:
         return ((self._thetas - wanted) / wanted.norm(dim=1, keepdim=True)).flatten().numpy()
 
     def derivatives(self, free: Any) -> Any:
-        """(P d, number of free ones); zeros, with which a search ends, where there are none."""
+        """(P d, number of free ones); zeros, with which a search ends, where there are none or a weight is too large for them."""
         if not np.array_equal(free, self._place):
             self.residuals(free)
         data, wanted = self._data, self._search.wanted
@@ -239,7 +239,8 @@ class Trail:
         except NumericalError:
             return np.zeros((wanted.numel(), len(free)))
         scales = torch.cat([torch.ones(data.points.numel()).to(found), data.labels * (1 - data.labels), data.weights])
-        return (found * scales)[..., : len(free)].flatten(0, 1).numpy()
+        moved = (found * scales)[..., : len(free)].flatten(0, 1)
+        return (moved if bool(moved.isfinite().all()) else torch.zeros_like(moved)).numpy()
 
 
 def _lengths(
