@@ -110,7 +110,8 @@ def test_the_searchs_derivatives_are_those_of_its_residuals(free: bool) -> None:
 
 def test_a_weight_beyond_all_numbers_ends_a_search_without_an_error() -> None:
     """As a search over one point did, whose input went to -1049 and its weight to e^700."""
-    real = hard(8, 1)
+    points = normal(8, 1)
+    real = Weighted.equal(points, (points[:, 0] > 0).double())
     search = Search(real, PENALTIES, logistic_path.path(real, PENALTIES), True, 5)
     far = np.array([-0.154592689, -1049.43829, -0.60604671, -1900.01798, 2.04397839, 700.51852])
     derivatives = logistic_path.Trail(search).derivatives(far)
