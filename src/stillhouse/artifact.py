@@ -58,6 +58,14 @@ def read(path: Path, kind: str, verify: bool = True) -> tuple[dict[str, torch.Te
     return tensors, header["content"]
 
 
+def place(path: Path, content: bytes) -> None:
+    """Write any file in one step: a reader sees the whole of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def cost_path(path: Path) -> Path:
     """The file beside a result that says what it took to make: the one thing that differs from run to run."""
     return path.with_suffix(".cost.json")

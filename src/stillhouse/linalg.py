@@ -115,6 +115,15 @@ class RidgePath:
         values, left = values[kept], left[:, kept]
         return cls(values, rows.T @ (left / values.sqrt()), values.sqrt()[:, None] * (left.T @ targets))
 
+    @classmethod
+    def by_singular_values(cls, rows: torch.Tensor, targets: torch.Tensor) -> RidgePath:
+        """The same of few rows, from the singular values of F: eigenvalues of F^T F, their squares, do for most sets, but of rows
+        that stand for the whole spectrum of the data they would lose half of the digits of its lower end.
+        """
+        left, values, right = torch.linalg.svd(rows, full_matrices=False)
+        rotated = values[:, None] * (left.T @ targets)
+        return cls(values.flip(0).square(), right.T.flip(1), rotated.flip(0))
+
     def weights(self, ridge: float) -> torch.Tensor:
         """(p, c) = (F^T F + ridge I)^-1 F^T Y for ridge > 0, or the least-norm solution for ridge = 0."""
         return self.vectors @ (self._filter(ridge)[:, None] * self.rotated)

@@ -1,6 +1,7 @@
 """Finding things that are one file each: methods, data sets, feature maps, models. Nothing is registered anywhere."""
 
 import ast
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -14,9 +15,14 @@ def available(package: str) -> list[str]:
 
     Read from the sources, so that listing imports nothing heavy.
     """
+    return list(_names(package))
+
+
+@functools.cache  # a plan asks a thousand times, and the sources do not change under it
+def _names(package: str) -> tuple[str, ...]:
     folder = Path(importlib.import_module(f"stillhouse.{package}").__path__[0])
     names = [module.name for module in pkgutil.iter_modules([str(folder)])]
-    return sorted(n for n in names if "\nclass Params" in (folder / f"{n}.py").read_text(encoding="utf-8"))
+    return tuple(sorted(n for n in names if "\nclass Params" in (folder / f"{n}.py").read_text(encoding="utf-8")))
 
 
 def load(package: str, name: str, where: str | None = None) -> ModuleType:

@@ -262,15 +262,18 @@ def test_a_direction_whose_eigenvalue_is_lost_in_rounding_keeps_its_targets() ->
     found = linear_points.from_moments(path, len(whole))
     assert len(found) == 5
     wanted = path.weights(1e-3)
-    assert linalg.relative_error(linear_points.ridge_path(found).weights(1e-3), wanted) < 1e-9
+    assert linalg.relative_error(RidgePath.by_singular_values(found.inputs, found.targets).weights(1e-3), wanted) < 1e-9
     without = Examples(*points.points_of_path(path))
-    assert linalg.relative_error(linear_points.ridge_path(without).weights(1e-3), wanted) > 1e-8
+    assert (
+        linalg.relative_error(RidgePath.by_singular_values(without.inputs, without.targets).weights(1e-3), wanted)
+        > 1e-8
+    )
 
 
 @every_shape
 def test_the_ridge_path_of_few_examples_is_that_of_scikit_learn(name: str) -> None:
     few = data(name)
-    path = linear_points.ridge_path(few)
+    path = RidgePath.by_singular_values(few.inputs, few.targets)
     for strength in (1e-6, 1e-2, 1.0, 1e3):
         assert linalg.relative_error(path.weights(strength), ridge(few, strength)) < 1e-8
 

@@ -18,7 +18,7 @@ from stillhouse.linalg import RidgePath
 from stillhouse.models import ridge
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
-from stillhouse.theory import linear_points, points
+from stillhouse.theory import points
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def analyse(real: RealSet, params: Params, run: Run) -> Iterator[dict[str, objec
     teachers = [solutions.weights(each) for each in ridges]
     students = list(_exact(solutions, ridges, embedding, run))
     whole = _learned(*points.points_of_path(solutions), embedding)
-    whole_path = linear_points.ridge_path(linear_points.Examples(whole.features, whole.targets))
+    whole_path = RidgePath.by_singular_values(whole.features, whole.targets)
     ranged = solutions.vectors[:, len(solutions.values) - solutions.rank() :]
     accuracies = _accuracies(torch.stack([*teachers, *students]), real, embedding, run)
     for i, (value, wanted, found) in enumerate(zip(ridges, teachers, students, strict=True)):

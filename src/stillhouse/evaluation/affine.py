@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stillhouse.evaluation import regression
+from stillhouse.evaluation import metrics
 from stillhouse.sets import RealSet, Split, pixels
 from stillhouse.spaces import Space
 from stillhouse.theory.linear_points import Examples
@@ -28,6 +28,4 @@ def metric(real: RealSet) -> str:
 
 def score(real: RealSet, scores: torch.Tensor, targets: torch.Tensor) -> float:
     """RMSE in the units of the values, or accuracy in percent, of scores (b, width) for targets as they are in the split."""
-    if real.regression:
-        return regression.compare(real.target_space.inverse(scores), targets)["test RMSE"]
-    return 100 * real.merit(scores, targets) / len(targets)
+    return metrics.of(scores, targets, real)[metric(real)]

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import statsmodels.api as sm
 from scipy import optimize
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import expit, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from statsmodels.genmod import families
+from statsmodels.genmod.generalized_linear_model import GLM
 
 from stillhouse.errors import NumericalError
 
@@ -58,15 +59,15 @@ def _column(values: Array) -> Array:
 
 
 _FORMULAS = {
-    "linear": _Formulas(lambda e: _column(e**2 / 2), lambda e: e, np.ones_like, sm.families.Gaussian),
+    "linear": _Formulas(lambda e: _column(e**2 / 2), lambda e: e, np.ones_like, families.Gaussian),
     "logistic": _Formulas(
-        lambda e: _column(np.logaddexp(0, e)), expit, lambda e: expit(e) * expit(-e), sm.families.Binomial
+        lambda e: _column(np.logaddexp(0, e)), expit, lambda e: expit(e) * expit(-e), families.Binomial
     ),
-    "poisson": _Formulas(lambda e: _column(np.exp(e)), np.exp, np.exp, sm.families.Poisson),
+    "poisson": _Formulas(lambda e: _column(np.exp(e)), np.exp, np.exp, families.Poisson),
     # statsmodels has the mean 1 / eta with eta > 0: its parameters are the negatives of ours.
     "gamma": _Formulas(
         lambda e: _column(-np.log(-e)), lambda e: -1 / e, lambda e: 1 / e**2,
-        lambda: sm.families.Gamma(sm.families.links.InversePower()), -1,
+        lambda: families.Gamma(families.links.InversePower()), -1,
     ),
     "softmax": _Formulas(lambda e: logsumexp(e, axis=1), lambda e: softmax(e, axis=1), np.zeros_like),
 }  # fmt: skip
@@ -114,7 +115,7 @@ def within_span(family: str, rows: Array, labels: Array, start: Array, step: flo
     if formulas.family is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that one example does not determine d parameters is what is shown
-            made = sm.GLM(labels[:, 0], rows, family=formulas.family()).fit(tol=_TIGHT, scale=1.0)
+            made = GLM(labels[:, 0], rows, family=formulas.family()).fit(tol=_TIGHT, scale=1.0)
         found.append(Fit(formulas.sign * np.asarray(made.params)[:, None], "statsmodels IRLS"))
     return found
 

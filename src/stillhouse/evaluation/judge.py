@@ -12,7 +12,7 @@ from pydantic import Field
 
 from stillhouse import linalg, plugins, settings
 from stillhouse.errors import NumericalError
-from stillhouse.evaluation import approximation, regression
+from stillhouse.evaluation import approximation, metrics
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
@@ -84,11 +84,11 @@ def judge(
         seeded = dataclasses.replace(run, seed=training_seed)
         student = module.fit_distilled(distilled, real, model, seeded)
         found = test_scores(student, real, run)
-        metrics = test_metrics(found, real)
+        worth = metrics.of(found, real.test.targets, real)
         reference = references.of(training_seed) if references is not None else None
         if reference is not None:
-            metrics |= closeness(student, found, *reference, real)
-        yield from (Score(training_seed, metric, value) for metric, value in metrics.items())
+            worth |= closeness(student, found, *reference, real)
+        yield from (Score(training_seed, metric, value) for metric, value in worth.items())
     proven = distilled.certificate or {}
     if "error_images" in proven and fits(distilled, model):
         yield Score(training_seed, "weight error", float(proven["error_images"]))
@@ -115,14 +115,7 @@ def accuracy(trained: Teacher, real: RealSet, run: Run) -> float:
 
 def teacher_metrics(trained: Teacher, real: RealSet, run: Run) -> dict[str, float]:
     """What the whole test set says of a trained model. Raises NumericalError when a score is NaN."""
-    return test_metrics(test_scores(trained, real, run), real)
-
-
-def test_metrics(scores: torch.Tensor, real: RealSet) -> dict[str, float]:
-    """Test accuracy in percent of scores (n, c) of the test examples; of a regression set RMSE and R^2."""
-    if real.regression:
-        return regression.compare(real.target_space.inverse(scores.to(torch.float64)), real.test.targets)
-    return {"test accuracy": 100 * real.merit(scores, real.test.targets) / len(real.test)}
+    return metrics.of(test_scores(trained, real, run), real.test.targets, real)
 
 
 def closeness(

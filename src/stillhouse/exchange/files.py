@@ -1,7 +1,6 @@
-"""Files as bytes: what identifies one, and writing one in a single step."""
+"""Files of others as bytes: whether there is one, and what identifies it."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from stillhouse.errors import UserError
@@ -18,11 +17,3 @@ def check(path: Path) -> None:
     """Raise UserError unless there is a file at `path`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file. Give the path of the file that holds the set.")
-
-
-def place(path: Path, content: bytes) -> None:
-    """Write in one step: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stillhouse import artifact
 from stillhouse.errors import UserError
 from stillhouse.exchange import files, manifest
 from stillhouse.exchange.found import Found
@@ -59,7 +60,7 @@ def write_npz(distilled: DistilledSet, path: Path) -> None:
     arrays["manifest"] = np.array(manifest.describe(distilled, distilled.space))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its other argument has a name that no array of ours has
-    files.place(path, buffer.getvalue())
+    artifact.place(path, buffer.getvalue())
 
 
 def _load(path: Path, index: int | None) -> Arrays:

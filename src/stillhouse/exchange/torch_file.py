@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stillhouse import artifact
 from stillhouse.errors import UserError
 from stillhouse.exchange import files, manifest
 from stillhouse.exchange.found import Found
@@ -99,7 +100,7 @@ def write_tensors(distilled: DistilledSet, path: Path) -> None:
     content |= {"manifest": manifest.describe(distilled, distilled.space), **manifest.space_tensors(distilled.space)}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    files.place(path, buffer.getvalue())
+    artifact.place(path, buffer.getvalue())
 
 
 def _load(path: Path) -> Any:

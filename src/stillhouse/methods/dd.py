@@ -53,7 +53,7 @@ class Params:
 
     model: Annotated[
         Any,
-        settings.plugin("models", only=training.NETWORKS),
+        settings.plugin("models"),
         Field(
             description="the network that is trained: a name under models, of kind lenet, alexcifarnet, convnet, ..."
         ),
@@ -114,6 +114,7 @@ class Params:
     ] = 0.05
 
     def __post_init__(self) -> None:
+        training.check_network(self.model)
         if self.initialisation == "fixed" and self.networks > 1:
             raise ValueError("networks is for initial weights that differ; fixed ones are one network")
         if self.labels == "fixed" and self.label_start != "one_hot":

@@ -22,6 +22,7 @@ from stillhouse import settings
 from stillhouse.methods import matching, siamese
 from stillhouse.methods.matching import Loop, RealImages, batch_norms, parts
 from stillhouse.methods.siamese import Siamese
+from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
@@ -48,7 +49,7 @@ class Params:
     )
 
     def __post_init__(self) -> None:
-        matching.check_network(self.model)
+        training.check_network(self.model)
 
 
 def budget(params: Params) -> float:

@@ -79,7 +79,7 @@ class Params:
     ] = "float32"
 
     def __post_init__(self) -> None:
-        matching.check_network(self.model)
+        training.check_network(self.model)
 
 
 def budget(params: Params) -> float:

@@ -97,7 +97,7 @@ def _certify(
     rank, size = len(whole), len(found)
     tail, enough = whole[size:], size >= rank
     ranged = solutions.vectors[:, len(solutions.values) - solutions.rank() :]
-    students = linear_points.ridge_path(found)
+    students = RidgePath.by_singular_values(found.inputs, found.targets)
     errors, everywhere, predicted = [], [], []
     for each in ridges:
         wanted = solutions.weights(each)

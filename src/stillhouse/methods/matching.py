@@ -65,14 +65,6 @@ class RealImages:
         return self.space.forward(pixels(self._real.train.inputs[positions].to(self._run.device)))
 
 
-def check_network(model: Any) -> None:
-    """Raise ValueError where a model is none whose initial weights are drawn."""
-    if not hasattr(model, "initialisation"):
-        raise ValueError(
-            f"model: this method needs a network, such as convnet or mlp, found '{settings.kind_of(model)}'"
-        )
-
-
 def fresh(model: Any, real: RealSet, rng: torch.Generator, device: torch.device) -> nn.Sequential:
     """A network of these settings with new initial weights."""
     network = training.build(model, real.shape, real.n_classes)
@@ -182,7 +174,7 @@ def _resume(
     if kept is None:
         return 0, None
     tensors, numbers = kept
-    put_back({name: each.to(run.device) for name, each in tensors.items()}, support, optimiser)
+    put_back(tensors, support, optimiser)
     draw.set_state(tensors["draw"])
     weights = under(tensors, "network")
     if not weights:

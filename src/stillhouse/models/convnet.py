@@ -14,15 +14,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import settings
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
 from stillhouse.errors import UserError
 from stillhouse.models import layers, training
 from stillhouse.models.training import Initialisation, Training
-from stillhouse.run import Run
-from stillhouse.sets import DistilledSet, RealSet
-from stillhouse.teacher import Teacher
 
 TASKS = ("classification", "regression")
 
@@ -67,21 +63,7 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
     return training.blank(made)
 
 
-def fit_real(real: RealSet, params: Params, run: Run) -> Teacher:
-    """Train on the whole real set."""
-    return training.fit_real(build(params, real.shape, real.width), real, params, run, layers.AT_ONCE)
-
-
-def fit_distilled(distilled: DistilledSet, real: RealSet, params: Params, run: Run) -> Teacher:
-    """Train on a distilled set."""
-    return training.fit_distilled(build(params, real.shape, real.width), distilled, real, params, run, layers.AT_ONCE)
-
-
-def predictor(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function from pixels (b, *shape) to scores (b, c), on `device`."""
-    params = settings.parse(Params, teacher.model, "model")
-    network = build(params, *training.shape(teacher))
-    return training.predictor(network, teacher, params.training, device, layers.AT_ONCE)
+fit_real, fit_distilled, predictor = training.functions(build, Params, layers.AT_ONCE)
 
 
 _POOLINGS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}

@@ -31,10 +31,6 @@ _PROBABILITY = 1e-3
 # What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
 _NOT_FOR_NETWORKS = {"ridge"}
 
-# The models whose file has `build`: what a method can train step by step.
-NETWORKS = ("alexcifarnet", "alexnet", "convnet", "lenet", "mlp", "resnet", "vgg")
-
-
 Initialisation = Annotated[
     Literal["pytorch", "xavier_normal", "xavier_uniform", "kaiming_normal", "lecun_normal"],
     Field(
@@ -133,8 +129,42 @@ class Schedule:
             )
 
 
+# What a network's file gives: fit_real, fit_distilled and predictor of `models`.
+Functions = tuple[
+    Callable[[RealSet, Any, Run], Teacher],
+    Callable[[DistilledSet, RealSet, Any, Run], Teacher],
+    Callable[[Teacher, int, torch.device], Callable[[torch.Tensor], torch.Tensor]],
+]
+
+
+def functions(
+    build: Callable[[Any, tuple[int, ...], int], nn.Sequential], settings_of: type, at_once: int | None = None
+) -> Functions:
+    """Those of a network, from its file's `build` and `Params`; `at_once` as in `train`."""
+
+    def real_set(real: RealSet, params: Any, run: Run) -> Teacher:
+        return fit_real(build(params, real.shape, real.width), real, params, run, at_once)
+
+    def distilled_set(distilled: DistilledSet, real: RealSet, params: Any, run: Run) -> Teacher:
+        return fit_distilled(build(params, real.shape, real.width), distilled, real, params, run, at_once)
+
+    def scorer(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        params: Any = settings.parse(settings_of, teacher.model, "model")
+        return predictor(build(params, *shape(teacher)), teacher, params.training, device, at_once)
+
+    return real_set, distilled_set, scorer
+
+
+def check_network(model: Any) -> None:
+    """Raise ValueError where a model is none whose initial weights are drawn."""
+    if not hasattr(model, "initialisation"):
+        raise ValueError(
+            f"model: this method needs a network, such as convnet or mlp, found '{settings.kind_of(model)}'"
+        )
+
+
 def build(params: Settings, shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """The network, without values, that the settings of one of NETWORKS stand for."""
+    """The network, without values, that the settings of a network's file stand for."""
     network: nn.Sequential = plugins.load("models", settings.kind_of(params)).build(params, shape, classes)
     return network
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -15,10 +14,7 @@ from stillhouse.stages.store import Store
 
 def write_text(path: Path, text: str) -> None:
     """Write in one step: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    artifact.place(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:

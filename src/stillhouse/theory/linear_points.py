@@ -144,14 +144,3 @@ def least_deviation(tail: Examples, ridge: float) -> float:
     """
     square = float(tail.inputs.square().sum(1).max()) if len(tail) else 0.0
     return square / (square + ridge)
-
-
-def ridge_path(examples: Examples) -> RidgePath:
-    """What ridge regression learns from few examples for every ridge, from the singular values of X.
-
-    Their squares, eigenvalues of X^T X, would do for most sets. Points that stand for the whole spectrum of the data would lose
-    half of the digits of its lower end.
-    """
-    left, values, right = torch.linalg.svd(examples.inputs, full_matrices=False)
-    rotated = values[:, None] * (left.T @ examples.targets)
-    return RidgePath(values.flip(0).square(), right.T.flip(1), rotated.flip(0))
