@@ -107,7 +107,7 @@ def test_bounds_and_other_choices_are_lines_of_their_own(found: pd.DataFrame) ->
 def test_findings_compare_slopes_within_both_deviations(found: pd.DataFrame) -> None:
     slopes, mu, theorem, others, free = bilevel.findings(ROWS, found)
     assert "T = 100: −0.00550 ± 0.00071 (paper −0.0052 ± 0.0005)" in slopes
-    assert "2 of 2 lie within the deviations of both; the furthest is 0.0007 away" in slopes
+    assert "2 of 2 are no further from the paper than both deviations together; the furthest is 0.0007 away" in slopes
     assert "rises with T, from 2.20 to 4.40" in mu
     assert "at most 4 % of the bound" in mu
     assert "no more than 2.5e-06, 0.045 % of the flattest measured" in theorem
@@ -124,7 +124,7 @@ def test_findings_say_so_where_rates_differ_or_do_not_rise() -> None:
     slopes, mu, theorem = bilevel.findings(rows, bilevel.rates(rows, REFERENCE))
     assert theorem.endswith("M = 0 only. M, measured at 1 points, is 0 to 0, where the theorem needs less than λ_O = 0.001: "
                             "it promises something at 1 of them.")  # fmt: skip
-    assert "0 of 2 lie within the deviations of both; the furthest is 0.0038 away" in slopes
+    assert "0 of 2 are no further from the paper than both deviations together; the furthest is 0.0038 away" in slopes
     assert "does not rise with every T" in mu
 
 

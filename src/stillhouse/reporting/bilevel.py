@@ -130,8 +130,9 @@ def _rates_said(dataset: str, part: pd.DataFrame) -> list[str]:
     told = f"{dataset}: log loss falls with slopes of {slopes}."
     if len(compared):
         told += (
-            f" {within} of {len(compared)} lie within the deviations of both; the furthest is {near.max():.4f} away. The paper "
-            "states no noise, no start and no window: these are numbers of our choices (docs/theory/bilevel.md)."
+            f" {within} of {len(compared)} are no further from the paper than both deviations together; the furthest is "
+            f"{near.max():.4f} away. The paper states no noise, no start and no window: these are numbers of our choices "
+            "(docs/theory/bilevel.md)."
         )
     return [
         told,
