@@ -13,7 +13,7 @@ from stillhouse.evaluation import judge, regression
 from stillhouse.methods import krr_exact, random_images
 from stillhouse.models import ridge
 from stillhouse.run import Run
-from stillhouse.sets import RealSet
+from stillhouse.sets import RealSet, Split
 
 LINEAR: dict[str, Any] = {"kind": "ridge", "features": "identity", "space": "standardised"}
 TRAINED = {"epochs_real": 60, "epochs": 60, "learning_rate": 0.01}
@@ -96,3 +96,18 @@ def test_kernel_methods_make_points_of_a_table_better_than_random_rows(method: s
         for each in (made, drawn)
     ]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("raw", MODELS, ids=lambda raw: raw["kind"])
+def test_several_outputs_are_learned_at_once_and_scored_in_their_own_units(raw: dict[str, Any], table: RealSet) -> None:
+    def both(split: Split) -> Split:
+        return Split(split.inputs, torch.cat([split.targets, 3000 - 200 * split.targets], 1))
+
+    two = dataclasses.replace(table, train=both(table.train), test=both(table.test), outputs=("value", "other"))
+    params = model(raw)
+    module = plugins.load("models", raw["kind"])
+    one, found = (judge.teacher_metrics(module.fit_real(each, params, Run()), each, Run()) for each in (table, two))
+    assert found["test R2"] == pytest.approx(one["test R2"], abs=0.1)  # a network has other initial weights for two
+    assert found["test RMSE"] == pytest.approx(one["test RMSE"] * (1 + 200) / 2, rel=0.3)
+    made = random_images.distill(two, 8, random_images.Params(), Run())
+    torch.testing.assert_close(made.values[:, 1], 3000 - 200 * made.values[:, 0])
