@@ -18,13 +18,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import settings
-from stillhouse.methods import matching, siamese
+from stillhouse import settings, siamese
+from stillhouse.methods import matching
 from stillhouse.methods.matching import Loop, RealImages, batch_norms, parts
-from stillhouse.methods.siamese import Siamese
 from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
+from stillhouse.siamese import Siamese
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import settings
-from stillhouse.methods import gradient_distance, matching, siamese
+from stillhouse import settings, siamese
+from stillhouse.methods import gradient_distance, matching
 from stillhouse.methods.matching import Loop, RealImages, batch_norms, parts
-from stillhouse.methods.siamese import Siamese
 from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
+from stillhouse.siamese import Siamese
 
 # DC's code: for so many images per class, updates of the images in a step and epochs of the network between two. 100 images:
 # what the author gives in the repository's issues.

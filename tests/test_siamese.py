@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 
-from stillhouse import settings
+from stillhouse import settings, siamese
 from stillhouse.errors import UserError
-from stillhouse.methods import siamese
-from stillhouse.methods.siamese import Drawn, Operation, Siamese
+from stillhouse.siamese import Drawn, Operation, Siamese
 
 NOTHING = Siamese(brightness=0, saturation=0, contrast=0, crop=0, cutout=0, flip=0, scale=1, rotate=0)
 
