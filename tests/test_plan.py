@@ -104,6 +104,41 @@ def test_a_set_made_for_a_model_needs_its_teacher_and_others_none(raw: Raw) -> N
     assert teachers["exact"] == tuple(f"results/teachers/digits/linear/seed{seed}.safetensors" for seed in (0, 1))
 
 
+def test_a_method_that_needs_no_teacher_as_it_is_set_gets_none(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(krr_exact, "teachers", lambda params: ())
+    assert all(batch.teachers == () for batch in planned(raw).batches())
+
+
+def test_a_method_may_name_the_seeds_of_its_teachers(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(krr_exact, "teacher_seeds", lambda params: (7, 8), raising=False)
+    teachers = {b.experiment: b.teachers for b in planned(raw).batches() if b.dataset == "digits"}
+    assert teachers["exact"] == tuple(f"results/teachers/digits/linear/seed{seed}.safetensors" for seed in (7, 8))
+
+
+def test_a_method_that_reads_another_data_set_waits_for_it_and_is_told_where_it_is(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random_images, "datasets", lambda params: ("usps",), raising=False)
+    batches = planned(raw).batches()
+    for batch in batches:
+        asked = batch.experiment == "random"
+        assert batch.others == ((("usps", "data/prepared/usps.safetensors"),) if asked else ())
+        assert ("--other usps data/prepared/usps.safetensors" in batch.extras) == asked
+
+
+def test_a_data_set_that_a_method_reads_and_that_is_not_known_is_refused(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random_images, "datasets", lambda params: ("uspss",), raising=False)
+    with pytest.raises(UserError, match=r"experiments.random: unknown dataset 'uspss'. Did you mean 'usps'"):
+        planned(raw)
+
+
+def test_a_users_own_file_that_a_method_reads_makes_its_sets_old(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random_images, "files", lambda params: [Path("theirs.pt")], raising=False)
+    assert {b.files for b in planned(raw).batches() if b.experiment == "random"} == {("theirs.pt",)}
+
+
 @pytest.mark.parametrize("only", ["mnist", ["mnist"], "mnist,"])
 def test_only_keeps_one_data_set_everywhere(raw: Raw, only: Any) -> None:
     plan = planned({**raw, "only": only})

@@ -10,7 +10,7 @@ import torch
 
 from stillhouse.errors import UserError
 from stillhouse.run import Run, State, stream
-from stillhouse.sets import DistilledSet
+from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
 
 RIDGE = {"kind": "ridge", "features": {"kind": "identity"}}
@@ -84,6 +84,16 @@ def test_a_teacher_of_another_model_seed_or_data_is_not_taken(tmp_path: Path, wa
     assert run.find_teacher(RIDGE, 0, "f") is not None
     assert run.find_teacher(*wanted) is None
     assert replace(run, teachers=()).find_teacher(RIDGE, 0, "f") is None
+
+
+def test_another_real_set_is_read_from_where_it_is_said_to_be(toy: RealSet, tmp_path: Path) -> None:
+    toy.save(tmp_path / "toy")
+    assert Run(others={"toy": tmp_path / "toy"}).other("toy").fingerprint == toy.fingerprint
+
+
+def test_another_real_set_that_is_not_given_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"^usps: this method reads that data set too. .*--other usps FILE"):
+        Run().other("usps")
 
 
 def test_a_file_that_is_no_teacher_is_refused(tmp_path: Path) -> None:

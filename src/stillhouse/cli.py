@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,14 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--method", type=json.loads, required=True, help="settings as JSON, with kind")
     parser.add_argument("--teachers", type=Path, nargs="*", default=[], help="trained models it may use")
     parser.add_argument(
+        "--other",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="a prepared data set that it reads beside the first; repeatable",
+    )
+    parser.add_argument(
         "--set",
         nargs=3,
         action="append",
@@ -116,6 +124,12 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--model-name", required=True, help="the model's name, for the rows")
     parser.add_argument("--model", type=json.loads, required=True, help="settings as JSON, with kind")
     parser.add_argument("--trainings", type=_positive, default=1, help="models trained on each set (default 1)")
+    parser.add_argument(
+        "--training",
+        choices=["own", "common"],
+        default="own",
+        help="own: by the schedule in a set's file where it has one (default); common: as the model's settings say",
+    )
     parser.add_argument(
         "--teachers",
         type=Path,
@@ -215,10 +229,12 @@ def _add_looks(commands: Any) -> None:
     parser.add_argument("study", type=Path, help="the study's .md file")
 
 
-def _run(chosen: argparse.Namespace, seed: int = 0, teachers: tuple[Path, ...] = ()) -> Any:
+def _run(
+    chosen: argparse.Namespace, seed: int = 0, teachers: tuple[Path, ...] = (), others: Mapping[str, Path] | None = None
+) -> Any:
     from stillhouse import run
 
-    return run.start(chosen.device, chosen.threads, seed, teachers)
+    return run.start(chosen.device, chosen.threads, seed, teachers, others)
 
 
 def _prepare(chosen: argparse.Namespace) -> None:
@@ -267,7 +283,8 @@ def _distill(chosen: argparse.Namespace) -> None:
     wanted = [Wanted(_whole_number(size), _whole_number(seed), Path(file)) for size, seed, file in chosen.set]
     if not all(each.per_class for each in wanted):
         raise UserError("--set: PER_CLASS is 0; a class needs at least one example.")
-    run = _run(chosen, teachers=tuple(chosen.teachers))
+    others = {name: Path(file) for name, file in chosen.other}
+    run = _run(chosen, teachers=tuple(chosen.teachers), others=others)
     distill(
         chosen.data, chosen.experiment, _with_kind(chosen.method, "--method"), wanted, run, chosen.code, chosen.threads,
         chosen.unfinished, chosen.keep_every,
@@ -283,7 +300,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     else:
         evaluate.evaluate_sets(
             chosen.data, chosen.files, *names, chosen.model, chosen.trainings,
-            _run(chosen, teachers=tuple(chosen.teachers)), chosen.code, chosen.out,
+            _run(chosen, teachers=tuple(chosen.teachers)), chosen.code, chosen.out, chosen.training,
         )  # fmt: skip
 
 

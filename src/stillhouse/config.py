@@ -106,7 +106,7 @@ class Config:
         where = where or "params.yaml"
         if name not in self.models:
             raise UserError(f"{where}: unknown model '{name}'. {did_you_mean(name, self.models)}")
-        raw = {k: v for k, v in self.models[name].items() if k != "label"}
+        raw = self._for(dataset, {k: v for k, v in self.models[name].items() if k != "label"})
         where = f"params.yaml: models.{name}"
         return settings.parse_plugin("models", self._with_space(raw, dataset, where), where)
 
@@ -127,14 +127,22 @@ class Config:
     def _plugin(self, package: str, kind: Any, raw: dict[str, Any], dataset: str, where: str) -> Any:
         """Settings that may name a model and may give values per data set."""
         raw.pop("label", None)
-        known = {*self.datasets, *plugins.available("data")}
-        chosen = {k: v.get(dataset) if _per_dataset(v, known) else v for k, v in raw.items()}
-        chosen = {k: v for k, v in chosen.items() if v is not None}
+        chosen = self._for(dataset, raw)
         if "model" in chosen:
             if not isinstance(chosen["model"], str):
                 raise UserError(f"{where}.model: expected a name. Write the model under models and name it here.")
             chosen["model"] = settings.dump(self.model(chosen["model"], dataset, f"{where}.model"))
         return settings.parse_plugin(package, {"kind": kind, **chosen}, where)
+
+    def known_datasets(self) -> set[str]:
+        """Names of all data sets that there are."""
+        return {*self.datasets, *plugins.available("data")}
+
+    def _for(self, dataset: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with the values of one data set; what has none for it is left to its default."""
+        known = self.known_datasets()
+        chosen = {k: v.get(dataset) if _per_dataset(v, known) else v for k, v in raw.items()}
+        return {k: v for k, v in chosen.items() if v is not None}
 
     def label(self, name: str) -> str:
         """What tables and figures call an experiment, an analysis or a model: its label, or its name."""
@@ -247,14 +255,14 @@ def _check(config: Config) -> None:
             raise UserError(f"params.yaml: protocols.{name}.model: unknown model '{protocol.model}'. {near}")
     for name in config.datasets:
         config.dataset(name)
-    for name in config.models:
-        config.model(name, "")
-    for name in config.experiments:
-        for dataset in ("", *_named_in(config.experiments[name])):
-            config.method(name, dataset)
-    for name in config.analyses:
-        for dataset in ("", *_named_in(config.analyses[name])):
-            config.analysis(name, dataset)
+    definitions = (
+        (config.models, config.model), (config.experiments, config.method), (config.analyses, config.analysis),
+    )  # fmt: skip
+    datasets = config.known_datasets()
+    for named, read_one in definitions:
+        for name, definition in named.items():
+            for dataset in ("", *_named_in(definition, datasets)):
+                read_one(name, dataset)
     for name, study in config.studies.items():
         _check_study(config, name, study)
     for name in config.only:
@@ -265,7 +273,7 @@ def _check(config: Config) -> None:
 
 def _check_space(config: Config, where: str, space: Mapping[str, Any]) -> None:
     """A space has to be right for every data set that it has values for."""
-    datasets = {*config.datasets, *plugins.available("data")} - _OF_ONES_OWN
+    datasets = config.known_datasets() - _OF_ONES_OWN
     named: set[str] = set()
     for key, value in space.items():
         if isinstance(value, Mapping):
@@ -290,9 +298,9 @@ def _per_dataset(value: Any, datasets: set[str]) -> bool:
     return isinstance(value, Mapping) and bool(value) and set(value) <= datasets
 
 
-def _named_in(raw: Mapping[str, Any]) -> list[str]:
+def _named_in(raw: Mapping[str, Any], datasets: set[str]) -> list[str]:
     """Data sets for which a definition gives values of its own."""
-    return sorted({str(name) for value in raw.values() if isinstance(value, Mapping) for name in value} - {"kind"})
+    return sorted({str(name) for value in raw.values() if isinstance(value, Mapping) for name in value} & datasets)
 
 
 def _check_picture(where: str, study: Study, picture: Picture) -> None:
@@ -318,7 +326,7 @@ def _check_parts(name: str, study: Study) -> None:
 
 def _check_study(config: Config, name: str, study: Study) -> None:
     known = {
-        "datasets": {*config.datasets, *plugins.available("data")} - _OF_ONES_OWN,
+        "datasets": config.known_datasets() - _OF_ONES_OWN,
         "experiments": {*config.experiments, WHOLE},
         "protocols": set(config.protocols),
         "analyses": set(config.analyses),

@@ -12,7 +12,7 @@ from typing import Any
 
 from stillhouse import artifact, plugins, provenance, settings
 from stillhouse.config import SAME, WHOLE, Config, Picture, Study
-from stillhouse.errors import UserError
+from stillhouse.errors import UserError, did_you_mean
 from stillhouse.reporting import published
 
 _AXES = ("per_class", "seed")
@@ -21,7 +21,10 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 
 @dataclass(frozen=True)
 class Batch:
-    """Distilled sets of one experiment on one data set that one job makes: `sets` are (per_class, seed)."""
+    """Distilled sets of one experiment on one data set that one job makes: `sets` are (per_class, seed).
+
+    It reads `teachers`, `others` (name and prepared file of data sets beside its own) and `files` of the user's.
+    """
 
     name: str
     dataset: str
@@ -29,12 +32,20 @@ class Batch:
     sets: tuple[tuple[int, int], ...]
     outputs: tuple[str, ...]
     teachers: tuple[str, ...]
+    others: tuple[tuple[str, str], ...]
+    files: tuple[str, ...]
 
     @property
     def arguments(self) -> str:
         """The sets as arguments of `stillhouse distill`."""
         pairs = zip(self.sets, self.outputs, strict=True)
         return " ".join(f"--set {per_class} {seed} {path}" for (per_class, seed), path in pairs)
+
+    @property
+    def extras(self) -> str:
+        """What it reads beside its data set, as arguments of `stillhouse distill`."""
+        teachers = ["--teachers", *self.teachers] if self.teachers else []
+        return " ".join([*teachers, *(f"--other {name} {path}" for name, path in self.others)])
 
     @property
     def log(self) -> str:
@@ -75,6 +86,7 @@ class Plan:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.studies = {name: study for name, study in config.studies.items() if self.datasets(study)}
+        self._check_others()
         self._check_tasks()
         self._check_sizes()
         self._check_published()
@@ -251,14 +263,21 @@ class Plan:
                 experiment=experiment,
                 sets=tuple(sets),
                 outputs=tuple(self.set(dataset, experiment, *each) for each in sets),
-                teachers=tuple(self._teachers_for(module, experiment, dataset, sorted({seed for _, seed in sets}))),
+                teachers=tuple(
+                    self._teachers_for(module, method, experiment, dataset, sorted({seed for _, seed in sets}))
+                ),
+                others=tuple((other, self.data(other)) for other in _others(module, method)),
+                files=tuple(map(str, module.files(method))) if hasattr(module, "files") else (),
             )
 
-    def _teachers_for(self, module: Any, experiment: str, dataset: str, seeds: Iterable[int]) -> Iterator[str]:
-        """Teachers a method learns from, where it says so and they have a name."""
+    def _teachers_for(
+        self, module: Any, method: Any, experiment: str, dataset: str, seeds: Iterable[int]
+    ) -> Iterator[str]:
+        """Teachers a method learns from, where it says so and they have a name: of its sets' seeds, or those that it names."""
         model = self.config.model_of(experiment)
-        if model is not None and hasattr(module, "teachers"):
-            yield from (self.teacher(dataset, model, seed) for seed in seeds)
+        if model is not None and hasattr(module, "teachers") and module.teachers(method):
+            named = module.teacher_seeds(method) if hasattr(module, "teacher_seeds") else ()
+            yield from (self.teacher(dataset, model, seed) for seed in named or seeds)
 
     # Settings and source, as job parameters
 
@@ -369,6 +388,20 @@ class Plan:
         module = plugins.load("data", settings.kind_of(params))
         return str(module.task(params) if hasattr(module, "task") else getattr(module, "TASK", CLASSIFICATION))
 
+    def _check_others(self) -> None:
+        """Data sets that methods read beside their own must be known."""
+        known = self.config.known_datasets()
+        for study in self.studies.values():
+            for experiment, dataset in itertools.product(study.experiments, self.datasets(study)):
+                if experiment == WHOLE:
+                    continue
+                method = self.config.method(experiment, dataset)
+                for other in _others(plugins.load("methods", settings.kind_of(method)), method):
+                    if other not in known:
+                        raise UserError(
+                            f"params.yaml: experiments.{experiment}: unknown dataset '{other}'. {did_you_mean(other, known)}"
+                        )
+
     def _check_tasks(self) -> None:
         """A method or model for classes does not get values, nor the other way round, and a study has one kind of them."""
         for name, study in self.studies.items():
@@ -414,6 +447,11 @@ class Plan:
         """The numbers to stand beside ours must be there before hours are spent on ours."""
         for name, study in self.studies.items():
             published.check(study.published, f"params.yaml: studies.{name}.published")
+
+
+def _others(module: Any, method: Any) -> tuple[str, ...]:
+    """Names of the data sets that a method reads beside its own."""
+    return tuple(module.datasets(method)) if hasattr(module, "datasets") else ()
 
 
 def _smallest_class(params: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sys
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from stillhouse import machine
 from stillhouse.errors import UserError
+from stillhouse.sets import RealSet
 from stillhouse.teacher import Teacher
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class Run:
     log       what a person wants to know afterwards
     show      draw progress bars (only when a person is watching)
     teachers  teachers that are already trained, for methods that need one
+    others    prepared real sets beside the one in hand, by name, for methods that read one
     store     where a long computation keeps its state, or None
     clock     seconds, to say how long a long computation will take; no result depends on it, and None says nothing
     """
@@ -58,6 +61,7 @@ class Run:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("stillhouse"))
     show: bool = False
     teachers: tuple[Path, ...] = ()
+    others: Mapping[str, Path] = field(default_factory=dict)
     store: Store | None = None
     clock: Callable[[], float] | None = None
 
@@ -100,6 +104,14 @@ class Run:
             what, steps, seconds, _duration(steps * seconds), machine.peak_memory() / 1e6,
         )  # fmt: skip
 
+    def other(self, name: str) -> RealSet:
+        """A real set beside the one in hand. Raises UserError where it is not there."""
+        if name not in self.others:
+            raise UserError(
+                f"{name}: this method reads that data set too. Give its prepared file (--other {name} FILE)."
+            )
+        return RealSet.load(self.others[name])
+
     def find_teacher(self, model: object, seed: int, fingerprint: str) -> Teacher | None:
         """The teacher of this model, seed and data among `teachers`, or None."""
         for path in self.teachers:
@@ -109,7 +121,9 @@ class Run:
         return None
 
 
-def start(device: str, threads: int, seed: int = 0, teachers: tuple[Path, ...] = ()) -> Run:
+def start(
+    device: str, threads: int, seed: int = 0, teachers: tuple[Path, ...] = (), others: Mapping[str, Path] | None = None
+) -> Run:
     """A run on a device by name ('auto': a GPU where there is one), with so many CPU threads and without TF32.
 
     Raises UserError where the device cannot be used.
@@ -127,7 +141,20 @@ def start(device: str, threads: int, seed: int = 0, teachers: tuple[Path, ...] =
         ) from None
     if found.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: expected cpu, cuda or auto.")
-    return Run(seed=seed, device=found, show=sys.stderr.isatty(), teachers=teachers, clock=machine.seconds)
+    return Run(
+        seed=seed, device=found, show=sys.stderr.isatty(), teachers=teachers, others=others or {}, clock=machine.seconds
+    )
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[int]:
+    """Meanwhile each of Python's threads computes on one core; gives the number of those that this process may use."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield cores
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _duration(seconds: float) -> str:

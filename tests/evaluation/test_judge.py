@@ -12,6 +12,7 @@ from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, Split
 
 MODEL = settings.parse_plugin("models", {"kind": "ridge", "features": "identity"}, "models.test")
+NETWORK = settings.parse_plugin("models", {"kind": "mlp", "width": 4, "training": {"epochs": 2}}, "models.test")
 
 
 @pytest.fixture
@@ -101,3 +102,16 @@ def test_a_set_made_for_any_initial_weights_of_a_model_is_scored_like_one_made_f
     made = dataclasses.replace(perfect, model=settings.dump(MODEL))
     assert judge.training_seeds(made, MODEL, 3, 2) == [6, 7, 8]
     assert judge.training_seeds(dataclasses.replace(made, model={**made.model, "seed": 5}), MODEL, 3, 2) == [5]  # type: ignore[dict-item]
+
+
+def test_common_training_takes_no_heed_of_what_a_set_asks_for(
+    corners: RealSet, perfect: DistilledSet, run: Run
+) -> None:
+    asking = dataclasses.replace(
+        perfect, schedule={"steps": 1, "epochs": 1, "step_sizes": [1.0], "loss": "mse"},
+        model={**settings.dump(NETWORK), "seed": 7},
+    )  # fmt: skip
+    plain = list(judge.judge(perfect, corners, NETWORK, 2, 3, run))
+    assert [s.training_seed for s in plain] == [6, 7]
+    assert list(judge.judge(asking, corners, NETWORK, 2, 3, run, how="common")) == plain
+    assert [s.training_seed for s in judge.judge(asking, corners, NETWORK, 2, 3, run, how="own")] == [7]

@@ -120,9 +120,53 @@ def test_every_epoch_sees_every_example_once_in_an_order_of_its_own(kind: str, t
     model = params(kind)
     network = plugins.load("models", kind).build(model, toy.shape, 3)
     training.initialise(network, run.generator("initial weights"), run.device)
-    training.train(network, training.Examples(60, pick), model.training, 2, run)
+    steps = 2 * training.steps_of_epoch(60, model.training)
+    training.train(network, training.Examples(60, pick), model.training, steps, run)
     assert sorted(seen[:60]) == sorted(seen[60:]) == list(range(60))
     assert seen[:60] != seen[60:] != sorted(seen[60:])
+
+
+@every_network
+def test_every_step_augments_its_examples_each_by_numbers_of_its_own(
+    kind: str, toy: RealSet, distilled: DistilledSet, run: Run
+) -> None:
+    shown: list[torch.Tensor] = []
+    model = params(kind, augmentation={"operations": ["color"]})
+    network = plugins.load("models", kind).build(model, toy.shape, 3)
+    network[0].register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+    training.initialise(network, run.generator("initial weights"), run.device)
+    same = torch.rand(1, *toy.shape, generator=run.generator("an image")).expand(6, *toy.shape)
+    training.train(
+        network, training.Examples(6, lambda index: (same[index], torch.eye(3)[index % 3])), model.training, 2, run
+    )
+    assert len(shown) == 2
+    assert len(torch.cat(shown).flatten(1).unique(dim=0)) == 12
+
+
+@every_network
+def test_targets_that_are_no_probabilities_are_made_hard_where_that_is_asked_for(
+    kind: str, toy: RealSet, distilled: DistilledSet, run: Run
+) -> None:
+    shifted = dataclasses.replace(distilled, targets=distilled.targets - 0.1)
+    soft = dataclasses.replace(distilled, targets=distilled.targets * 0.7 + 0.1)
+    either, hard = (params(kind, loss="cross_entropy", targets=each) for each in ("own_or_hard", "hard"))
+    own = params(kind, loss="cross_entropy")
+    assert equal(fit_distilled(shifted, toy, either, run), fit_distilled(shifted, toy, hard, run))
+    assert equal(fit_distilled(soft, toy, either, run), fit_distilled(soft, toy, own, run))
+    assert not equal(fit_distilled(soft, toy, either, run), fit_distilled(soft, toy, hard, run))
+
+
+@every_network
+def test_a_set_may_prescribe_an_optimiser_and_a_number_of_steps(
+    kind: str, toy: RealSet, distilled: DistilledSet, run: Run
+) -> None:
+    asked = {"steps": 4, "optimiser": "adam", "learning_rate": 0.01, "batch": 6, "loss": "mse"}
+    asking = dataclasses.replace(distilled, schedule=asked)
+    same = params(kind, epochs=4, batch=6, learning_rate=0.01, weight_decay=0.0, loss="mse")
+    other = params(kind, optimiser="sgd", learning_rate=1.0, batch=2, augmentation={"operations": ["color"]})
+    found = fit_distilled(asking, toy, other, run)
+    assert equal(found, fit_distilled(distilled, toy, same, run))
+    assert found.notes["steps"] == 4
 
 
 @every_network

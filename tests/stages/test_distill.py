@@ -188,3 +188,10 @@ def test_a_method_that_keeps_no_state_leaves_none_and_no_record(job: Callable[..
 def test_the_part_of_the_published_budget_is_in_the_recipe(job: Callable[..., Path]) -> None:
     assert DistilledSet.load(job({**KIP, "full_steps": 48})).recipe["budget"] == 0.25
     assert DistilledSet.load(job({"kind": "random_images"})).recipe["budget"] == 1.0
+
+
+def test_the_recipe_says_which_other_data_were_read(data: Path, tmp_path: Path, digits: RealSet) -> None:
+    wanted = [Wanted(1, 0, tmp_path / "set")]
+    run = Run(others={"second": data})
+    stage.distill(data, "e", {"kind": "random_images"}, wanted, run, "c0de", 1, tmp_path / "unfinished", 0.0)
+    assert DistilledSet.load(tmp_path / "set").recipe["others"] == [digits.identity]

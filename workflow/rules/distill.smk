@@ -9,6 +9,8 @@ for batch in plan.batches():
         input:
             data=plan.data(batch.dataset),
             teachers=batch.teachers,
+            others=[path for _, path in batch.others],
+            files=batch.files,
         output:
             sets=[ensure(path, non_empty=True) for path in batch.outputs],
             costs=[plan.cost(path) for path in batch.outputs],
@@ -21,9 +23,9 @@ for batch in plan.batches():
         params:
             experiment=batch.experiment,
             sets=batch.arguments,
-            teachers=f"--teachers {' '.join(batch.teachers)}" if batch.teachers else "",
+            extras=batch.extras,
             settings=plan.settings_of_experiment(batch.experiment, batch.dataset),
             code=plan.code_of_method(batch.experiment),
         shell:
             "stillhouse distill {input.data} --experiment {params.experiment} --method {params.settings:q} {params.sets}"
-            " {params.teachers} --code {params.code} --threads {threads} > {log} 2>&1"
+            " {params.extras} --code {params.code} --threads {threads} > {log} 2>&1"

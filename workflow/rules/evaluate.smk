@@ -16,7 +16,7 @@ rule evaluate:
         ),
     log:
         f"logs/{plan.config.scale}/evaluate/{{dataset}}/{{experiment}}/{{protocol}}-{{model}}.log",
-    threads: 1
+    threads: lambda w: plan.config.protocols[w.protocol].trainings
     resources:
         **GPU,
         mem_mb=3000,
@@ -27,9 +27,10 @@ rule evaluate:
         ),
         settings=lambda w: plan.settings_of_model(w.model, w.dataset),
         trainings=lambda w: plan.config.protocols[w.protocol].trainings,
+        training=lambda w: plan.config.protocols[w.protocol].training,
         code=lambda w: plan.code_of_evaluation(w.model),
     shell:
         "stillhouse evaluate {input.data} {input.files} {params.whole} --protocol {wildcards.protocol}"
         " --model-name {wildcards.model} --model {params.settings:q} --trainings {params.trainings}"
-        " {params.teachers}"
+        " --training {params.training} {params.teachers}"
         " --code {params.code} --threads {threads} --out {output} > {log} 2>&1"

@@ -13,9 +13,12 @@ from pydantic import Field
 from stillhouse import linalg, plugins, settings
 from stillhouse.errors import NumericalError
 from stillhouse.evaluation import approximation, metrics
+from stillhouse.models import ensemble
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
+
+How = Literal["own", "common"]
 
 _CHUNK = 2048  # test examples scored at once
 
@@ -32,8 +35,11 @@ class Protocol:
         ),
     ]
     training: Annotated[
-        Literal["own"],
-        Field(description="own: the schedule in the set's file where it has one, else what the model's settings say"),
+        How,
+        Field(
+            description="own: the schedule in the set's file where it has one, else what the model's settings say; common: what "
+            "the model's settings say, for every set"
+        ),
     ] = "own"
     trainings: Annotated[
         int, Field(ge=1, description="models trained on each set that does not name its initial weights")
@@ -72,26 +78,30 @@ class References:
 
 def judge(
     distilled: DistilledSet, real: RealSet, model: Any, trainings: int, seed: int, run: Run,
-    references: References | None = None,
+    references: References | None = None, how: How = "own",
 ) -> Iterator[Score]:  # fmt: skip
-    """Train `model` (a model's Params) on `distilled` and score it.
+    """Train `model` (a model's Params) on `distilled` and score it, `how` as a protocol's training says.
 
-    A set made for this very model names the seed of its initial weights, and that one is used; otherwise `trainings`
-    seeds that depend on `seed`, the set's own. Where `references` has a teacher of that seed, how closely it is approximated.
+    A set made for this very model names the seed of its initial weights, and that one is used; otherwise, and always where
+    the training is common, `trainings` seeds that depend on `seed`, the set's own. Where `references` has a teacher of that
+    seed, how closely it is approximated.
     """
-    module = plugins.load("models", settings.kind_of(model))
-    for training_seed in training_seeds(distilled, model, trainings, seed):
-        seeded = dataclasses.replace(run, seed=training_seed)
-        student = module.fit_distilled(distilled, real, model, seeded)
-        found = test_scores(student, real, run)
-        worth = metrics.of(found, real.test.targets, real)
-        reference = references.of(training_seed) if references is not None else None
+    if how == "common":
+        distilled = dataclasses.replace(distilled, schedule={}, model=None)
+
+    def found(student: Teacher) -> tuple[Teacher, torch.Tensor]:
+        return student, test_scores(student, real, run)
+
+    seeds = training_seeds(distilled, model, trainings, seed)
+    for each, (student, scores) in zip(seeds, ensemble.train(distilled, real, model, seeds, run, found), strict=True):
+        worth = metrics.of(scores, real.test.targets, real)
+        reference = references.of(each) if references is not None else None
         if reference is not None:
-            worth |= closeness(student, found, *reference, real)
-        yield from (Score(training_seed, metric, value) for metric, value in worth.items())
+            worth |= closeness(student, scores, *reference, real)
+        yield from (Score(each, metric, value) for metric, value in worth.items())
     proven = distilled.certificate or {}
     if "error_images" in proven and fits(distilled, model):
-        yield Score(training_seed, "weight error", float(proven["error_images"]))
+        yield Score(seeds[0], "weight error", float(proven["error_images"]))
 
 
 def fits(distilled: DistilledSet, model: Any) -> bool:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import plugins, settings, spaces
+from stillhouse import plugins, settings, siamese, spaces
 from stillhouse.data import whitening
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
+from stillhouse.siamese import Siamese
 from stillhouse.spaces import Space
 from stillhouse.teacher import Teacher
 
@@ -72,9 +74,15 @@ class Training:
         int, Field(ge=1, description="the last so many training examples choose among learning_rates (KIP: 5000)")
     ] = 5000
     targets: Annotated[
-        Literal["own", "hard"],
-        Field(description="of a distilled set; own: as they stand in its file; hard: one-hot, of the largest"),
+        Literal["own", "hard", "own_or_hard"],
+        Field(
+            description="of a distilled set; own: as they stand in its file; hard: one-hot, of the largest; own_or_hard: hard "
+            "where cross_entropy would get no probabilities"
+        ),
     ] = "own"
+    augmentation: Annotated[
+        Siamese, Field(description="of the examples of every step, each by numbers of its own; DSA: its operations")
+    ] = field(default_factory=Siamese)
     precision: Annotated[
         Literal["float32", "bfloat16"],
         Field(description="of the products before the last layer; weights and the last layer stay in float32"),
@@ -127,6 +135,27 @@ class Schedule:
             raise ValueError(
                 f"{len(self.step_sizes)} step_sizes for {self.epochs} epochs of {self.steps} steps; one each is needed"
             )
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """How a distilled set asks to be trained on by ordinary training: what it names of `Training`, and for how many steps.
+
+    Nothing decays, neither weights nor learning rate, and nothing is augmented.
+    """
+
+    steps: Annotated[int, Field(ge=1)]
+    optimiser: Literal["sgd", "adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch: Annotated[int, Field(ge=1)]
+    loss: Literal["mse", "cross_entropy"]
+
+    def training(self, otherwise: Training) -> Training:
+        """Those settings, and the precision of `otherwise`."""
+        return Training(
+            optimiser=self.optimiser, learning_rate=self.learning_rate, batch=self.batch, loss=self.loss, momentum=0.0,
+            weight_decay=0.0, precision=otherwise.precision,
+        )  # fmt: skip
 
 
 # What a network's file gives: fit_real, fit_distilled and predictor of `models`.
@@ -195,30 +224,38 @@ def fit_distilled(
 
     Raises UserError where the set asks for what is not done here.
     """
-    asked = {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
-    stepwise = "step_sizes" in asked
-    unknown = sorted(set(asked) - ({each.name for each in dataclasses.fields(Schedule)} if stepwise else set()))
-    if unknown:
-        raise UserError(
-            f"{distilled.name}: its schedule asks for {', '.join(unknown)}, which models/{settings.kind_of(params)} does not "
-            "do. Score it by the model it was made for."
-        )
+    schedule = schedule_of(distilled, params)
     space = whitening.fit(params.space, real)
-    inputs = distilled.inputs_in(space).to(run.device, torch.float32)
-    hard = params.training.targets == "hard"
-    targets = (spaces.one_hot(distilled.labels, real.n_classes) if hard else distilled.target_rows(real)).to(inputs)
-    if stepwise:
-        schedule = settings.parse(Schedule, asked, f"{distilled.name}: schedule")
+    inputs, targets = rows(distilled, real, space, params.training, run.device)
+    if isinstance(schedule, Schedule):
         _start(network, schedule, params, run, distilled.name)
         notes = {"shape": list(real.shape), "scores": real.width, "examples": len(inputs)}
         notes |= follow(network, inputs, targets, schedule)
         return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
-    if params.training.loss == "cross_entropy":
-        _check_probabilities(targets, distilled.name)
     examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
+    if schedule is not None:
+        asked = schedule.training(params.training)
+        return _fit(network, examples, 0, space, real, params, run, at_once, asked, schedule.steps)
     if params.training.learning_rates:
         return _best_rate(network, examples, space, real, params, run, at_once)
     return _fit(network, examples, params.training.epochs, space, real, params, run, at_once)
+
+
+def rows(
+    distilled: DistilledSet, real: RealSet, space: Space, training: Training, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs (m, *shape) in the space and targets (m, c) of a distilled set, float32, as a training asks for them.
+
+    Raises UserError where its loss cannot take the targets. Those of a set with a schedule of its own are left to that.
+    """
+    inputs = distilled.inputs_in(space).to(device, torch.float32)
+    own = distilled.target_rows(real).to(inputs)
+    needy = training.loss == "cross_entropy" and not set(distilled.schedule) - _NOT_FOR_NETWORKS
+    if training.targets == "hard" or (training.targets == "own_or_hard" and needy and not _probabilities(own)):
+        return inputs, spaces.one_hot(distilled.labels, real.n_classes).to(inputs)
+    if needy:
+        _check_probabilities(own, distilled.name)
+    return inputs, own
 
 
 def predictor(
@@ -284,24 +321,30 @@ def stateless(network: nn.Sequential) -> nn.Sequential:
 
 
 def train(
-    network: nn.Sequential, examples: Examples, training: Training, epochs: int, run: Run, at_once: int | None = None
+    network: nn.Sequential,
+    examples: Examples,
+    training: Training,
+    steps: int,
+    run: Run,
+    at_once: int | None = None,
 ) -> dict[str, Any]:
     """Train in place; returns the number of steps and the mean loss of the first and of the last epoch.
 
-    Every epoch draws a new order. `at_once` is how many examples go through the network together on a CPU: the gradient of a
-    batch is the sum of its parts', whose activations fit the cache. Raises NumericalError, naming the step, for a loss that
-    is NaN or infinite.
+    Every epoch draws a new order, and every step what it augments by. `at_once` is how many examples go through the network
+    together on a CPU: the gradient of a batch is the sum of its parts', whose activations fit the cache. Raises NumericalError,
+    naming the step, for a loss that is NaN or infinite.
     """
-    per_epoch = -(-examples.count // training.batch)
-    steps = epochs * per_epoch
-    optimiser = _optimiser(network, training)
+    per_epoch = steps_of_epoch(examples.count, training)
+    optimiser = optimiser_of(network.parameters(), training)
+    chances = run.generator("augmentation")
     losses = []
     network.train()
-    order = _batches(examples.count, training.batch, epochs, run.generator("batches"))
+    order = batches(examples.count, training.batch, steps, run.generator("batches"))
     for step, index in enumerate(run.progress(order, steps, "training"), start=1):
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * rate(training.schedule, (step - 1) / steps)
-        losses.append(_backward(network, examples, index, training, at_once))
+        drawn = siamese.draw(training.augmentation, chances, len(index))
+        losses.append(_backward(network, examples, index, drawn, training, at_once))
         if not math.isfinite(losses[-1]):
             raise NumericalError(
                 f"training: the loss is {losses[-1]} at step {step} of {steps} (before: {losses[-11:-1]}); "
@@ -398,11 +441,33 @@ def _fit(
     run: Run,
     at_once: int | None,
     training: Training | None = None,
+    steps: int | None = None,
 ) -> Teacher:
+    """With `training` in place of the settings' own, and `steps` in place of epochs, where they are given."""
+    chosen = training or params.training
     initialise(network, run.generator("initial weights"), run.device, params.initialisation)
-    notes = train(network, examples, training or params.training, epochs, run, at_once)
+    notes = train(network, examples, chosen, steps or epochs * steps_of_epoch(examples.count, chosen), run, at_once)
     notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
     return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
+
+
+def schedule_of(distilled: DistilledSet, params: Settings) -> Schedule | Prescription | None:
+    """What a set asks for. Raises UserError where that is not done here."""
+    asked = {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
+    if not asked:
+        return None
+    kind = next((each for each, name in _DECISIVE.items() if name in asked), None)
+    unknown = sorted(set(asked) - ({each.name for each in dataclasses.fields(kind)} if kind else set()))
+    if unknown or kind is None:
+        raise UserError(
+            f"{distilled.name}: its schedule asks for {', '.join(unknown)}, which models/{settings.kind_of(params)} does not "
+            "do. Score it by the model it was made for."
+        )
+    return settings.parse(kind, asked, f"{distilled.name}: schedule")
+
+
+# What a schedule says that no other kind of schedule does.
+_DECISIVE: dict[type[Schedule] | type[Prescription], str] = {Schedule: "step_sizes", Prescription: "optimiser"}
 
 
 def _start(network: nn.Sequential, schedule: Schedule, params: Settings, run: Run, name: str) -> None:
@@ -463,11 +528,17 @@ def _validation_merit(
 
 
 def _backward(
-    network: nn.Sequential, examples: Examples, index: torch.Tensor, training: Training, at_once: int | None
+    network: nn.Sequential,
+    examples: Examples,
+    index: torch.Tensor,
+    drawn: siamese.Drawn,
+    training: Training,
+    at_once: int | None,
 ) -> float:
-    """Leave the gradient of the batch's mean loss in the weights; returns that loss."""
+    """Leave the gradient of the augmented batch's mean loss in the weights; returns that loss."""
     inputs, targets = examples.pick(index)
-    size = len(index) if at_once is None or inputs.device.type != "cpu" or _mixes(network) else at_once
+    inputs = siamese.apply(inputs, drawn)
+    size = len(index) if at_once is None or inputs.device.type != "cpu" or mixes(network) else at_once
     for weight in network.parameters():
         weight.grad = None
     total = 0.0
@@ -478,18 +549,25 @@ def _backward(
     return total
 
 
-def _mixes(network: nn.Sequential) -> bool:
+def mixes(network: nn.Sequential) -> bool:
     """Whether an example's scores depend on the other examples of its batch during training."""
     return any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
 
 
-def _batches(count: int, batch: int, epochs: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
-    for _ in range(epochs):
-        yield from torch.split(torch.randperm(count, generator=rng), batch)
+def steps_of_epoch(count: int, training: Training) -> int:
+    """Batches that so many examples make, the last one smaller where they do not divide."""
+    return -(-count // training.batch)
 
 
-def _optimiser(network: nn.Sequential, training: Training) -> torch.optim.Optimizer:
-    weights, decay = network.parameters(), training.weight_decay
+def batches(count: int, batch: int, steps: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
+    """Positions (b,) below `count` for so many steps, epoch after epoch in a new order."""
+    epochs = iter(lambda: torch.split(torch.randperm(count, generator=rng), batch), ())
+    return itertools.islice(itertools.chain.from_iterable(epochs), steps)
+
+
+def optimiser_of(weights: Iterable[torch.Tensor], training: Training) -> torch.optim.Optimizer:
+    """It goes value by value, so that weights may be those of one network or of several, stacked."""
+    decay = training.weight_decay
     if training.optimiser == "sgd":
         return torch.optim.SGD(
             weights, lr=training.learning_rate, momentum=training.momentum, weight_decay=decay, fused=True
@@ -497,10 +575,15 @@ def _optimiser(network: nn.Sequential, training: Training) -> torch.optim.Optimi
     return torch.optim.Adam(weights, lr=training.learning_rate, weight_decay=decay, fused=True)
 
 
+def _probabilities(targets: torch.Tensor) -> bool:
+    return float(targets.min()) >= 0 and float((targets.sum(1) - 1).abs().max()) <= _PROBABILITY
+
+
 def _check_probabilities(targets: torch.Tensor, name: str) -> None:
     sums = targets.sum(1)
-    if float(targets.min()) < 0 or float((sums - 1).abs().max()) > _PROBABILITY:
+    if not _probabilities(targets):
         raise UserError(
             f"{name}: its targets are no probabilities (from {float(targets.min()):.3g} to {float(targets.max()):.3g}, sums "
-            f"from {float(sums.min()):.3g} to {float(sums.max()):.3g}), which cross_entropy needs. Set training.loss: mse."
+            f"from {float(sums.min()):.3g} to {float(sums.max()):.3g}), which cross_entropy needs. Set training.loss: mse, or "
+            "training.targets: own_or_hard."
         )

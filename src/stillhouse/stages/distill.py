@@ -46,6 +46,8 @@ def distill(
         "device": device,
         "budget": module.budget(params) if hasattr(module, "budget") else 1.0,
     }
+    if run.others:
+        shared["others"] = [run.other(name).identity for name in sorted(run.others)]
     for each in run.progress(wanted, len(wanted), f"{experiment} on {real.name}"):
         recipe = {**shared, "per_class": each.per_class, "seed": each.seed}
         store = Store(unfinished / recipe_id(recipe), keep_every)

@@ -21,7 +21,7 @@ COLUMNS = (
 
 def evaluate_sets(
     data: Path, files: list[Path], protocol: str, model_name: str, model: dict[str, Any], trainings: int, run: Run, code: str,
-    out: Path,
+    out: Path, how: judge.How = "own",
 ) -> None:  # fmt: skip
     """Score the distilled sets in `files` by `model` (settings with `kind`), beside the run's teachers of that model."""
     real = RealSet.load(data)
@@ -36,7 +36,7 @@ def evaluate_sets(
             "per_class": recipe["per_class"], "seed": recipe["seed"], "protocol": protocol, "model": model_name,
             "budget": recipe["budget"], "file": file.as_posix(), "recipe": recipe_id(recipe), "code": code,
         }  # fmt: skip
-        rows += _rows(shared, judge.judge(distilled, real, params, trainings, recipe["seed"], run, references))
+        rows += _rows(shared, judge.judge(distilled, real, params, trainings, recipe["seed"], run, references, how))
     _write(out, rows)
 
 
