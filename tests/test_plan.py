@@ -135,8 +135,16 @@ def test_a_data_set_that_a_method_reads_and_that_is_not_known_is_refused(
 
 
 def test_a_users_own_file_that_a_method_reads_makes_its_sets_old(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random_images, "files", lambda params: [Path("theirs.pt")], raising=False)
-    assert {b.files for b in planned(raw).batches() if b.experiment == "random"} == {("theirs.pt",)}
+    monkeypatch.setattr(random_images, "files", lambda params, size: [Path(f"theirs{size}.pt")], raising=False)
+    assert {b.files for b in planned(raw).batches() if b.experiment == "random"} == {("theirs1.pt", "theirs2.pt")}
+
+
+def test_a_users_own_file_that_is_not_there_is_one_line_with_its_place(raw: Raw, tmp_path: Path) -> None:
+    asked = {"method": "imported", "format": "npz", "files": {1: str(tmp_path / "none.npz"), 2: "two.npz"}}
+    raw["experiments"]["theirs"] = asked
+    raw["studies"]["table"]["experiments"].append("theirs")
+    with pytest.raises(UserError, match=r"^params.yaml: experiments.theirs: .*none.npz[^\n]*$"):
+        planned(raw)
 
 
 @pytest.mark.parametrize("only", ["mnist", ["mnist"], "mnist,"])

@@ -86,7 +86,7 @@ class Plan:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.studies = {name: study for name, study in config.studies.items() if self.datasets(study)}
-        self._check_others()
+        self._check_read()
         self._check_tasks()
         self._check_sizes()
         self._check_published()
@@ -267,7 +267,7 @@ class Plan:
                     self._teachers_for(module, method, experiment, dataset, sorted({seed for _, seed in sets}))
                 ),
                 others=tuple((other, self.data(other)) for other in _others(module, method)),
-                files=tuple(map(str, module.files(method))) if hasattr(module, "files") else (),
+                files=tuple(dict.fromkeys(str(path) for size, _ in sets for path in _files(module, method, size))),
             )
 
     def _teachers_for(
@@ -388,19 +388,24 @@ class Plan:
         module = plugins.load("data", settings.kind_of(params))
         return str(module.task(params) if hasattr(module, "task") else getattr(module, "TASK", CLASSIFICATION))
 
-    def _check_others(self) -> None:
-        """Data sets that methods read beside their own must be known."""
+    def _check_read(self) -> None:
+        """Data sets that methods read beside their own must be known, and the user's own files be there."""
         known = self.config.known_datasets()
         for study in self.studies.values():
             for experiment, dataset in itertools.product(study.experiments, self.datasets(study)):
                 if experiment == WHOLE:
                     continue
+                where = f"params.yaml: experiments.{experiment}"
                 method = self.config.method(experiment, dataset)
-                for other in _others(plugins.load("methods", settings.kind_of(method)), method):
+                module = plugins.load("methods", settings.kind_of(method))
+                for other in _others(module, method):
                     if other not in known:
-                        raise UserError(
-                            f"params.yaml: experiments.{experiment}: unknown dataset '{other}'. {did_you_mean(other, known)}"
-                        )
+                        raise UserError(f"{where}: unknown dataset '{other}'. {did_you_mean(other, known)}")
+                for size in study.per_class:
+                    try:
+                        _files(module, method, size)
+                    except UserError as problem:
+                        raise UserError(f"{where}: {problem}") from None
 
     def _check_tasks(self) -> None:
         """A method or model for classes does not get values, nor the other way round, and a study has one kind of them."""
@@ -452,6 +457,11 @@ class Plan:
 def _others(module: Any, method: Any) -> tuple[str, ...]:
     """Names of the data sets that a method reads beside its own."""
     return tuple(module.datasets(method)) if hasattr(module, "datasets") else ()
+
+
+def _files(module: Any, method: Any, per_class: int) -> list[Path]:
+    """The user's own files that a method reads for a set of that size."""
+    return list(module.files(method, per_class)) if hasattr(module, "files") else []
 
 
 def _smallest_class(params: Any) -> int | None:

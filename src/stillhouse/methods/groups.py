@@ -12,13 +12,15 @@ from stillhouse.errors import UserError
 from stillhouse.sets import DistilledSet, RealSet, pixels
 
 
-def groups(real: RealSet, per_class: int) -> list[torch.Tensor]:
+def groups(real: RealSet, per_class: int, within: torch.Tensor | None = None) -> list[torch.Tensor]:
     """Positions (n_g,) of the training examples of each class, ascending; or of all, of a regression set.
 
-    Raises UserError where a group has fewer than `per_class`.
+    Only those among positions `within`, where they are given. Raises UserError where a group has fewer than `per_class`.
     """
     names = [f"class '{name}'" for name in real.classes] or ["the training split"]
     of = [real.positions(label) for label in range(real.n_classes)] or [torch.arange(len(real.train))]
+    if within is not None:
+        of = [positions[torch.isin(positions, within)] for positions in of]
     for name, positions in zip(names, of, strict=True):
         if len(positions) < per_class:
             raise UserError(
@@ -26,6 +28,11 @@ def groups(real: RealSet, per_class: int) -> list[torch.Tensor]:
                 "Choose a smaller per_class."
             )
     return of
+
+
+def draw(of: Sequence[torch.Tensor], per_class: int, rng: torch.Generator) -> torch.Tensor:
+    """Positions (m,) of `per_class` random examples of each group, in turn. A larger draw begins with the smaller one."""
+    return in_turn([positions[torch.randperm(len(positions), generator=rng)[:per_class]] for positions in of])
 
 
 def in_turn(chosen: Sequence[torch.Tensor]) -> torch.Tensor:

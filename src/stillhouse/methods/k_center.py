@@ -8,24 +8,27 @@ centre is the example nearest to the mean, each next one that farthest from its 
 is at most twice that of the best m centres; no polynomial algorithm does better unless P = NP. Per class, or over all rows of a
 regression set.
 
+As a coreset for networks, features of a trained one are compared: name one as `model` (methods/penultimate.py).
+
 Memory: one group's features, (n_g, p) float64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from stillhouse.data import whitening
 from stillhouse.features import identity
-from stillhouse.methods import groups, selection
+from stillhouse.methods import groups, penultimate, selection
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
 BATCH = ("per_class", "seed")
 TASKS = ("classification", "regression")
-# Nothing is drawn but the feature map, where it is a random one.
+# Nothing is drawn but the feature map, where it is a random one, and the network that gives the features.
 SEEDLESS = True
 
 
@@ -35,12 +38,21 @@ class Params:
 
     space: whitening.SpaceSettings = field(default_factory=whitening.Standardised)
     features: selection.Features = field(default_factory=identity.Params)
+    model: penultimate.Model = None
     targets: selection.Targets = False
+
+    def __post_init__(self) -> None:
+        penultimate.check(self.model, self.features, self.space)
+
+
+def teachers(params: Params) -> tuple[Any, ...]:
+    """The models that must be trained on the real set before this method can run."""
+    return penultimate.teachers(params.model)
 
 
 def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
     """`per_class` training examples of each class, classes in turn; or of all. A larger set begins with the smaller one."""
-    embedding = selection.embed(params.features, params.space, real, run)
+    embedding = penultimate.embed(params.model, params.features, params.space, real, run)
     chosen = []
     for positions in groups.groups(real, per_class):
         features = selection.rows(real, positions, embedding, params.targets, run)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stillhouse.methods.groups import examples, groups, in_turn
+from stillhouse.methods.groups import draw, examples, groups
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 
@@ -26,4 +26,4 @@ def sample(real: RealSet, per_class: int, rng: torch.Generator) -> torch.Tensor:
     """Positions (m,) of random training examples: one of each class in order, then the next of each, so that a larger
     sample of the same seed begins with the smaller one. Of a regression set, per_class of all.
     """
-    return in_turn([of[torch.randperm(len(of), generator=rng)[:per_class]] for of in groups(real, per_class)])
+    return draw(groups(real, per_class), per_class, rng)

@@ -5,6 +5,8 @@ One group's rows (`groups`) are in memory at a time, whatever the number of grou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -12,7 +14,6 @@ from pydantic import Field
 
 from stillhouse import settings
 from stillhouse.models import ridge
-from stillhouse.models.ridge import Embedding
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.spaces import Space
@@ -29,22 +30,32 @@ Targets = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """How examples become rows: `features` takes pixels (b, *shape) to (b, dim), same dtype, by way of `space`."""
+
+    space: Space
+    dim: int
+    features: Callable[[torch.Tensor], torch.Tensor]
+
+
 def embed(features: Any, space: Any, real: RealSet, run: Run) -> Embedding:
-    """How examples become rows: the features in the space that a ridge model of these settings and the run's seed has."""
-    return ridge.embed(ridge.Params(features, space), real, run.seed)
+    """The features in the space that a ridge model of these settings and the run's seed has."""
+    found = ridge.embed(ridge.Params(features, space), real, run.seed)
+    return Embedding(found.space, found.map.dim, found.features)
 
 
 def rows(real: RealSet, positions: torch.Tensor, embedding: Embedding, targets: bool, run: Run) -> torch.Tensor:
     """What is compared of the examples at `positions`: features (n_g, p), float64, with target rows beside them where `targets`
     are asked for.
     """
-    width = embedding.map.dim + (real.width if targets else 0)
+    width = embedding.dim + (real.width if targets else 0)
     found = torch.empty(len(positions), width, dtype=torch.float64, device=run.device)
     parts = torch.split(found, CHUNK)
     for part, (chunk, of) in zip(parts, real.train.chunks(CHUNK, positions), strict=True):
-        part[:, : embedding.map.dim] = embedding.features(chunk.to(run.device, torch.float64))
+        part[:, : embedding.dim] = embedding.features(chunk.to(run.device, torch.float64))
         if targets:
-            part[:, embedding.map.dim :] = real.target_rows(of).to(run.device)
+            part[:, embedding.dim :] = real.target_rows(of).to(run.device)
     return found
 
 
