@@ -9,6 +9,7 @@ from snakemake.utils import update_config
 
 from stillhouse import config, settings
 from stillhouse.errors import UserError
+from stillhouse.models import mlp
 from stillhouse.plan import Plan
 
 Raw = dict[str, Any]
@@ -296,3 +297,19 @@ def test_a_data_set_of_ones_own_has_the_settings_given(raw: Raw) -> None:
     read = config.read(raw)
     assert (read.dataset("mine").path, read.dataset("mine").size) == ("images", 32)
     assert settings.kind_of(read.dataset("digits")) == "digits"
+
+
+def test_a_model_may_have_settings_for_each_data_set_and_for_all_others(raw: Raw) -> None:
+    raw["models"]["net"] = {
+        "kind": "mlp", "width": {"digits": 3}, "training": {"digits": {"epochs": 7}, "otherwise": {"epochs": 8}},
+    }  # fmt: skip
+    found = config.read(raw)
+    digits, mnist = (found.model("net", dataset) for dataset in ("digits", "mnist"))
+    assert (digits.width, digits.training.epochs) == (3, 7)
+    assert (mnist.width, mnist.training.epochs) == (mlp.Params().width, 8)
+
+
+def test_what_a_model_has_for_one_data_set_is_checked_too(raw: Raw) -> None:
+    raw["models"]["net"] = {"kind": "mlp", "training": {"digits": {"epochs": 0}}}
+    with pytest.raises(UserError, match=r"^params.yaml: models.net.training.epochs: "):
+        config.read(raw)

@@ -17,12 +17,13 @@ from stillhouse.errors import UserError, did_you_mean
 from stillhouse.evaluation.judge import Protocol
 
 # The judge's name for the model a set was made for, and the experiment that is no distillation at all.
-SAME, WHOLE = "same", "whole"
+SAME, WHOLE, OTHERWISE = "same", "whole", "otherwise"
 
 # Names that mean something of their own: the judge's, and the rules of the workflow.
 _RESERVED = {
     "experiments": (WHOLE,),
     "models": (SAME,),
+    "datasets": (OTHERWISE,),
     "studies": ("all", "prepare", "accumulate", "teach", "evaluate", "page"),
 }
 
@@ -139,9 +140,11 @@ class Config:
         return {*self.datasets, *plugins.available("data")}
 
     def _for(self, dataset: str, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings with the values of one data set; what has none for it is left to its default."""
-        known = self.known_datasets()
-        chosen = {k: v.get(dataset) if _per_dataset(v, known) else v for k, v in raw.items()}
+        """Settings with the values of one data set; what has none for it is left to its default, or to what stands under
+        'otherwise'.
+        """
+        known = {*self.known_datasets(), OTHERWISE}
+        chosen = {k: v.get(dataset, v.get(OTHERWISE)) if _per_dataset(v, known) else v for k, v in raw.items()}
         return {k: v for k, v in chosen.items() if v is not None}
 
     def label(self, name: str) -> str:
