@@ -92,7 +92,7 @@ def test_the_small_configuration_of_these_tests_is_right(raw: Raw) -> None:
         ("studies.a table", {}, "studies.a table: "),
         ("protocols.p", {"model": "linaer"}, "protocols.p.model: unknown model 'linaer'. Did you mean 'linear'?"),
         ("protocols.p", {"model": "linear", "trainings": 0}, "protocols.p.trainings: input should be greater than or equal to 1"),
-        ("protocols.p", {"model": "linear", "training": "long"}, "protocols.p.training: input should be 'own' or 'common', found 'long'."),
+        ("protocols.p", {"model": "linear", "training": "long"}, "protocols.p.training: input should be 'own', 'redrawn' or 'common', found 'long'."),
         ("protocols.p", {}, "protocols.p: 'model' is missing. Add it."),
         ("experiments.exact.nosie", 1, "experiments.exact: unknown parameter 'nosie'. Did you mean 'noise'?"),
         ("experiments.exact.noise", "loud", "experiments.exact.noise: input should be a valid number"),

@@ -27,6 +27,7 @@ MODELS = {
     "distribution_matching": MLP,
     "dd": MLP,
     "forgetting": MLP,
+    "label_distillation": MLP,
     "optimised_random": {**MLP, "training": {"epochs": 5}},
 }
 LESS = {"steps": 3, "batch": 16, "epochs": 3, "draws": 3}

@@ -126,9 +126,10 @@ def _add_stages(commands: Any) -> None:
     parser.add_argument("--trainings", type=_positive, default=1, help="models trained on each set (default 1)")
     parser.add_argument(
         "--training",
-        choices=["own", "common"],
+        choices=["own", "redrawn", "common"],
         default="own",
-        help="own: by the schedule in a set's file where it has one (default); common: as the model's settings say",
+        help="own: by the schedule in a set's file where it has one, from the initial weights that it names (default); redrawn: "
+        "from others; common: as the model's settings say",
     )
     parser.add_argument(
         "--teachers",

@@ -12,7 +12,7 @@ from stillhouse import artifact, data, plugins
 from stillhouse.errors import UserError
 from stillhouse.sets import RealSet
 
-NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist", "svhn", "usps"]
+NAMES = ["cifar10", "cifar100", "digits", "emnist_letters", "fashion_mnist", "folder", "mnist", "svhn", "usps"]
 OFFICIAL = [name for name in NAMES if name != "folder"]
 
 

@@ -115,3 +115,16 @@ def test_common_training_takes_no_heed_of_what_a_set_asks_for(
     assert [s.training_seed for s in plain] == [6, 7]
     assert list(judge.judge(asking, corners, NETWORK, 2, 3, run, how="common")) == plain
     assert [s.training_seed for s in judge.judge(asking, corners, NETWORK, 2, 3, run, how="own")] == [7]
+
+
+def test_redrawn_weights_are_never_those_that_the_set_was_made_for(perfect: DistilledSet) -> None:
+    made = dataclasses.replace(perfect, model={**settings.dump(NETWORK), "seed": 7})
+    drawn = [judge.training_seeds(made, NETWORK, 3, seed, "redrawn") for seed in range(4)]
+    assert drawn == [[0, 1, 2], [4, 5, 6], [8, 9, 10], [12, 13, 14]]
+
+
+def test_a_set_is_made_for_a_model_though_settings_have_come_since(perfect: DistilledSet) -> None:
+    older = {name: value for name, value in settings.dump(NETWORK).items() if name != "initialisation"}
+    assert judge.fits(dataclasses.replace(perfect, model={**older, "seed": 7}), NETWORK)
+    assert not judge.fits(dataclasses.replace(perfect, model={**older, "width": 5}), NETWORK)
+    assert not judge.fits(dataclasses.replace(perfect, model={**older, "no such setting": 5}), NETWORK)

@@ -223,6 +223,16 @@ def test_pretrained_weights_are_those_of_teachers_when_distilling_and_when_judgi
         dd.distill(digits, 1, chosen, Run(seed=0, teachers=(paths[0],)))
 
 
+def test_teachers_are_asked_for_by_pretrained_weights_alone_with_seeds_that_no_training_of_the_judge_has() -> None:
+    chosen = params(initialisation="pretrained", pretrained=3, networks=2)
+    assert dd.teachers(chosen) == (chosen.model,)
+    seeds = dd.teacher_seeds(chosen)
+    assert len(set(seeds)) == 3
+    made = DistilledSet(torch.zeros(10, 1, 8, 8), torch.eye(10), tuple("0123456789"))
+    assert not set(seeds) & set(judge.training_seeds(made, chosen.model, 100, 9))
+    assert dd.teachers(params()) == dd.teacher_seeds(params()) == ()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -260,6 +270,7 @@ def test_numbers_of_images_that_do_not_go_together_are_refused(
     [
         {"initialisation": "fixed", "networks": 2},
         {"label_start": "noise"},
+        {"initialisation": "pretrained", "pretrained": 2, "networks": 3},
         {"model": {"kind": "ridge", "features": "identity"}},
         {"step_size": 0},
         {"labels": "solved"},

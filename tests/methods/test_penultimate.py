@@ -11,7 +11,7 @@ import torch
 from stillhouse import plugins, settings
 from stillhouse.errors import UserError
 from stillhouse.methods import herding, k_center, penultimate, selection
-from stillhouse.models import layers, training
+from stillhouse.models import fitting, layers, training
 from stillhouse.run import Run
 from stillhouse.sets import RealSet, pixels
 
@@ -66,7 +66,7 @@ def test_the_network_is_the_teacher_of_the_runs_seed_and_is_trained_where_there_
 def test_a_method_compares_by_them_class_by_class(method: ModuleType, toy: RealSet) -> None:
     params, run = method.Params(model=model(MLP)), Run(seed=4)
     made = method.distill(toy, 3, params, run)
-    teacher = training.fit_real(training.build(params.model, toy.shape, 3), toy, params.model, run, layers.AT_ONCE)
+    teacher = fitting.fit_real(training.build(params.model, toy.shape, 3), toy, params.model, run, layers.AT_ONCE)
     rows = (pixels(toy.train.inputs) - teacher.space["mean"][0]) / teacher.space["std"][0]
     for layer in ("hidden1", "hidden2"):
         rows = torch.nn.functional.leaky_relu(rows.flatten(1).float() @ teacher.weights[f"{layer}.weight"].T, 0.1)

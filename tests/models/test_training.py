@@ -14,7 +14,7 @@ from stillhouse import plugins, settings
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import judge
 from stillhouse.methods import random_images
-from stillhouse.models import convnet, mlp, ridge, training
+from stillhouse.models import convnet, fitting, mlp, ridge, training
 from stillhouse.models.training import Training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
@@ -102,7 +102,7 @@ def test_memory_mapped_images_are_read_a_batch_at_a_time(
     kind: str, toy: RealSet, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(training, "pixels", lambda rows: (seen.append(len(rows)), pixels(rows))[1])
+    monkeypatch.setattr(fitting, "pixels", lambda rows: (seen.append(len(rows)), pixels(rows))[1])
     toy.save(tmp_path / "toy")
     mapped = fit_real(RealSet.load(tmp_path / "toy"), params(kind), run)
     assert (max(seen), sum(seen)) == (16, 2 * len(toy.train))
@@ -190,7 +190,7 @@ def test_a_set_in_the_models_space_is_trained_on_as_it_is_and_one_of_pixels_is_m
 ) -> None:
     """Training on pixels and on their standardised values in the standardised space are the same; without moving they differ."""
     model = params(kind, "standardised")
-    space = training.whitening.fit(model.space, toy)
+    space = fitting.whitening.fit(model.space, toy)
     moved = dataclasses.replace(
         distilled, inputs=space.forward(distilled.inputs.to(torch.float64)), space=space.settings()
     )
@@ -267,14 +267,14 @@ def test_the_gradient_of_a_batch_does_not_depend_on_how_many_go_through_together
     weights = []
     for at_once in (7, None):
         network = convnet.build(model, toy.shape, 3)
-        weights.append(training.fit_real(network, toy, model, run, at_once).weights["convolution1.weight"])
+        weights.append(fitting.fit_real(network, toy, model, run, at_once).weights["convolution1.weight"])
     torch.testing.assert_close(*weights, rtol=0, atol=1e-5 if precision == "float32" else 1e-3)
 
 
 def test_batch_normalisation_sees_the_whole_batch(toy: RealSet, run: Run) -> None:
     model = dataclasses.replace(params("convnet", batch=60), norm="batch")
     networks = [convnet.build(model, toy.shape, 3) for _ in range(2)]
-    assert equal(*(training.fit_real(n, toy, model, run, size) for n, size in zip(networks, (7, None), strict=True)))
+    assert equal(*(fitting.fit_real(n, toy, model, run, size) for n, size in zip(networks, (7, None), strict=True)))
 
 
 def test_bfloat16_is_near_to_float32_and_not_the_same(toy: RealSet, run: Run) -> None:

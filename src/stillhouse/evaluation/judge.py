@@ -11,14 +11,14 @@ import torch
 from pydantic import Field
 
 from stillhouse import linalg, plugins, settings
-from stillhouse.errors import NumericalError
+from stillhouse.errors import NumericalError, UserError
 from stillhouse.evaluation import approximation, metrics
 from stillhouse.models import ensemble
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
 
-How = Literal["own", "common"]
+How = Literal["own", "redrawn", "common"]
 
 _CHUNK = 2048  # test examples scored at once
 
@@ -37,8 +37,9 @@ class Protocol:
     training: Annotated[
         How,
         Field(
-            description="own: the schedule in the set's file where it has one, else what the model's settings say; common: what "
-            "the model's settings say, for every set"
+            description="own: the schedule in the set's file where it has one, from the initial weights that it names, else what "
+            "the model's settings say; redrawn: the same from other initial weights; common: what the model's settings say, for "
+            "every set"
         ),
     ] = "own"
     trainings: Annotated[
@@ -82,39 +83,46 @@ def judge(
 ) -> Iterator[Score]:  # fmt: skip
     """Train `model` (a model's Params) on `distilled` and score it, `how` as a protocol's training says.
 
-    A set made for this very model names the seed of its initial weights, and that one is used; otherwise, and always where
-    the training is common, `trainings` seeds that depend on `seed`, the set's own. Where `references` has a teacher of that
-    seed, how closely it is approximated.
+    A set made for this very model names the seed of its initial weights, and that one is used where the training is its own;
+    otherwise `trainings` seeds that depend on `seed`, the set's own. Where `references` has a teacher of that seed, how closely
+    it is approximated.
     """
-    if how == "common":
-        distilled = dataclasses.replace(distilled, schedule={}, model=None)
+    seeds = training_seeds(distilled, model, trainings, seed, how)
+    asked = dataclasses.replace(distilled, schedule={}) if how == "common" else distilled
 
     def found(student: Teacher) -> tuple[Teacher, torch.Tensor]:
         return student, test_scores(student, real, run)
 
-    seeds = training_seeds(distilled, model, trainings, seed)
-    for each, (student, scores) in zip(seeds, ensemble.train(distilled, real, model, seeds, run, found), strict=True):
+    for each, (student, scores) in zip(seeds, ensemble.train(asked, real, model, seeds, run, found), strict=True):
         worth = metrics.of(scores, real.test.targets, real)
         reference = references.of(each) if references is not None else None
         if reference is not None:
             worth |= closeness(student, scores, *reference, real)
         yield from (Score(each, metric, value) for metric, value in worth.items())
     proven = distilled.certificate or {}
-    if "error_images" in proven and fits(distilled, model):
+    if "error_images" in proven and how == "own" and fits(distilled, model):
         yield Score(seeds[0], "weight error", float(proven["error_images"]))
 
 
 def fits(distilled: DistilledSet, model: Any) -> bool:
-    """Whether the set was made for this very model."""
+    """Whether the set was made for this very model: settings that its file does not name have their defaults."""
     made_for = {k: v for k, v in (distilled.model or {}).items() if k != "seed"}
-    return bool(made_for == settings.dump(model))
+    try:
+        return bool(made_for) and settings.dump(settings.parse_plugin("models", made_for, "model")) == settings.dump(
+            model
+        )
+    except UserError:  # settings that no model has any more
+        return False
 
 
-def training_seeds(distilled: DistilledSet, model: Any, trainings: int, seed: int) -> list[int]:
-    """The seeds of the models to train on this set."""
-    named = (distilled.model or {}).get("seed")
-    if named is not None and fits(distilled, model):
+def training_seeds(distilled: DistilledSet, model: Any, trainings: int, seed: int, how: How = "own") -> list[int]:
+    """The seeds of the models to train on this set: the one that it names, where it is asked for, else drawn by `seed`."""
+    named = (distilled.model or {}).get("seed") if fits(distilled, model) else None
+    if named is not None and how == "own":
         return [int(named)]
+    if named is not None and how == "redrawn":
+        others = (seed * (trainings + 1) + i for i in range(trainings + 1))
+        return [each for each in others if each != int(named)][:trainings]
     return [seed * trainings + i for i in range(trainings)]
 
 

@@ -32,7 +32,7 @@ from stillhouse.data import whitening
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.methods import unrolling
 from stillhouse.methods.support import check_finite, put_back, record_steps, state
-from stillhouse.models import ridge, training
+from stillhouse.models import fitting, ridge, training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet, pixels
 from stillhouse.spaces import one_hot
@@ -41,6 +41,8 @@ from stillhouse.teacher import Teacher
 # Real images that go through a network together on a CPU: more leave the cache, and 1024 at once take up to half as long again.
 _AT_ONCE = 128
 _BETAS = (0.5, 0.999)  # of Adam (DD, code)
+# Seeds of teachers that pretrained weights are drawn from begin here, beyond those of any study: others are left for the judge.
+_TEACHERS_FROM = 1000
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ class Params:
             "step; pretrained: those of the teachers at hand, which may be of another data set"
         ),
     ] = "random"
+    pretrained: Annotated[
+        int,
+        Field(
+            ge=1, description="teachers that pretrained weights are drawn from; DD: 200 in its code, 2000 in its paper"
+        ),
+    ] = 20
     networks: Annotated[
         int,
         Field(ge=1, description="initial weights an outer step; DD: 1 in its code, 4 in its paper; of fixed ones: 1"),
@@ -117,6 +125,8 @@ class Params:
         training.check_network(self.model)
         if self.initialisation == "fixed" and self.networks > 1:
             raise ValueError("networks is for initial weights that differ; fixed ones are one network")
+        if self.initialisation == "pretrained" and self.networks > self.pretrained:
+            raise ValueError("networks of one outer step are as many as pretrained at most")
         if self.labels == "fixed" and self.label_start != "one_hot":
             raise ValueError("label_start is for labels: learned")
 
@@ -124,6 +134,17 @@ class Params:
 def budget(params: Params) -> float:
     """The part of the published number of outer steps."""
     return params.steps / params.full_steps
+
+
+def teachers(params: Params) -> tuple[Any, ...]:
+    """The models that must be trained on the real set before this method can run."""
+    return (params.model,) if params.initialisation == "pretrained" else ()
+
+
+def teacher_seeds(params: Params) -> tuple[int, ...]:
+    """The seeds of those, which are not the sets' own; none where there are no teachers."""
+    count = params.pretrained if params.initialisation == "pretrained" else 0
+    return tuple(range(_TEACHERS_FROM, _TEACHERS_FROM + count))
 
 
 def distill(real: RealSet, per_class: int, params: Params, run: Run) -> DistilledSet:
@@ -325,7 +346,7 @@ def _pretrained(params: Params, real: RealSet, run: Run) -> list[Teacher]:
     """The teachers at hand of this very model, all of one data set. Raises UserError where there are too few."""
     wanted = settings.dump(params.model)
     found = [each for each in map(Teacher.load, run.teachers) if each.model == wanted]
-    found = [each for each in found if training.shape(each) == (real.shape, real.width)]
+    found = [each for each in found if fitting.shape(each) == (real.shape, real.width)]
     if len(found) < params.networks or len({each.data["fingerprint"] for each in found}) != 1:
         raise UserError(
             f"dd: initialisation pretrained needs {params.networks} or more teachers of its model, of one data set with images "

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from stillhouse import settings
 from stillhouse.methods import groups, selection
-from stillhouse.models import ensemble, layers, ridge, training
+from stillhouse.models import ensemble, fitting, layers, ridge, training
 from stillhouse.run import Run, State, stream
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
@@ -83,7 +83,7 @@ def scores(
 
     def score(student: Teacher) -> float:
         network = training.build(model, real.shape, real.width)
-        predict = training.predictor(network, student, model.training, run.device, layers.AT_ONCE)
+        predict = fitting.predictor(network, student, model.training, run.device, layers.AT_ONCE)
         chunks = real.train.chunks(selection.CHUNK, held_out)
         return 100 * sum(real.merit(predict(images.to(run.device)), of) for images, of in chunks) / len(held_out)
 

@@ -18,7 +18,7 @@ from stillhouse.features import identity
 from stillhouse.methods import selection
 from stillhouse.methods.matching import parts
 from stillhouse.methods.selection import Embedding
-from stillhouse.models import layers, training
+from stillhouse.models import fitting, layers, training
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
 
@@ -67,7 +67,7 @@ def trained(model: Any, real: RealSet, run: Run) -> Embedding:
     network = training.build(model, real.shape, real.width)
     teacher = run.find_teacher(settings.dump(model), run.seed, real.fingerprint)
     if teacher is None:
-        teacher = training.fit_real(network, real, model, run, layers.AT_ONCE)
+        teacher = fitting.fit_real(network, real, model, run, layers.AT_ONCE)
     network.load_state_dict({name: each.to(run.device) for name, each in teacher.weights.items()}, assign=True)
     network.eval()
     before, last = nn.Sequential(*list(network)[:-1]), network[-1]

@@ -6,5 +6,5 @@ One file is one model: `Params`, and three functions that the judge and the meth
     fit_distilled(distilled, real, params, run) -> Teacher    train on a distilled set; `real` only for its validation part
     predictor(teacher, dim, device) -> function               from pixels (b, *shape) in [0, 1] to scores (b, c)
 
-A network's file builds the network, `build(params, shape, classes)`; `training.functions` makes the three of it.
+A network's file builds the network, `build(params, shape, classes)`; `fitting.functions` makes the three of it.
 """

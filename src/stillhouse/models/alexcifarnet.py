@@ -20,7 +20,7 @@ from torch import nn
 
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
-from stillhouse.models import layers, training
+from stillhouse.models import fitting, layers, training
 from stillhouse.models.training import Initialisation, Training
 
 TASKS = ("classification", "regression")
@@ -84,4 +84,4 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
         )
 
 
-fit_real, fit_distilled, predictor = training.functions(build, Params, layers.AT_ONCE)
+fit_real, fit_distilled, predictor = fitting.functions(build, Params, layers.AT_ONCE)

@@ -17,7 +17,7 @@ from torch import nn
 from stillhouse.data import whitening
 from stillhouse.data.whitening import Pixels
 from stillhouse.errors import UserError
-from stillhouse.models import layers, training
+from stillhouse.models import fitting, layers, training
 from stillhouse.models.training import Initialisation, Training
 
 TASKS = ("classification", "regression")
@@ -63,7 +63,7 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
     return training.blank(made)
 
 
-fit_real, fit_distilled, predictor = training.functions(build, Params, layers.AT_ONCE)
+fit_real, fit_distilled, predictor = fitting.functions(build, Params, layers.AT_ONCE)
 
 
 _POOLINGS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}

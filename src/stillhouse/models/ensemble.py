@@ -20,7 +20,7 @@ from torch.func import functional_call
 from stillhouse import plugins, settings, siamese
 from stillhouse.data import whitening
 from stillhouse.errors import NumericalError
-from stillhouse.models import training
+from stillhouse.models import fitting, training
 from stillhouse.run import Run, one_thread_each
 from stillhouse.sets import DistilledSet, RealSet
 from stillhouse.teacher import Teacher
@@ -60,7 +60,7 @@ def choose(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence[i
     ordinary = (
         hasattr(model, "initialisation")
         and not model.training.learning_rates
-        and training.schedule_of(distilled, model) is None
+        and fitting.schedule_of(distilled, model) is None
         and not training.mixes(training.build(model, real.shape, real.width))
     )
     return "stacked" if device.type == "cuda" and len(seeds) > 1 and ordinary else "cores"
@@ -73,7 +73,7 @@ def _stacked(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence
     """
     chosen: training.Training = model.training
     space = whitening.fit(model.space, real)
-    inputs, targets = training.rows(distilled, real, space, chosen, run.device)
+    inputs, targets = fitting.rows(distilled, real, space, chosen, run.device)
     network = training.build(model, real.shape, real.width)
     weights = _initial(network, model, seeds, run)
     score = torch.vmap(_scorer(network, chosen.precision, run.device))

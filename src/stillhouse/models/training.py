@@ -1,13 +1,12 @@
 """Training by gradient descent: the one loop that every trained network uses, on a real and on a distilled set.
 
 A network is an `nn.Sequential` whose last layer is the linear classifier; the others may be layers or blocks of layers. The
-model's file builds it, this file does the rest.
+model's file builds it, this file trains it, `fitting` does so on a real and on a distilled set.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,20 +17,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from stillhouse import plugins, settings, siamese, spaces
-from stillhouse.data import whitening
+from stillhouse import plugins, settings, siamese
 from stillhouse.errors import NumericalError, UserError
 from stillhouse.run import Run
-from stillhouse.sets import DistilledSet, RealSet, pixels
 from stillhouse.siamese import Siamese
-from stillhouse.spaces import Space
-from stillhouse.teacher import Teacher
-
-_CHUNK = 2048  # validation examples scored at once
-# How far the targets of one example may sum from 1 and still be probabilities.
-_PROBABILITY = 1e-3
-# What a distilled set's schedule may hold without being obeyed here: the ridge is for the closed form.
-_NOT_FOR_NETWORKS = {"ridge"}
 
 Initialisation = Annotated[
     Literal["pytorch", "xavier_normal", "xavier_uniform", "kaiming_normal", "lecun_normal"],
@@ -138,8 +127,18 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Readout:
+    """Of a classifier that is solved along the way (ridge_readout). Defaults: LD, code."""
+
+    ridge: Annotated[float, Field(gt=0, description="of each batch's own classifier")] = 1.0
+    share: Annotated[float, Field(gt=0, le=1, description="of each batch's classifier in the average")] = 0.01
+    learning_rate: Annotated[float, Field(gt=0, description="of the scale of the scores, by Adam")] = 0.01
+
+
+@dataclass(frozen=True)
 class Prescription:
-    """How a distilled set asks to be trained on by ordinary training: what it names of `Training`, and for how many steps.
+    """How a distilled set asks to be trained on by ordinary training: what it names of `Training`, and for how many steps; with a
+    `readout`, by Adam and with a classifier that is solved.
 
     Nothing decays, neither weights nor learning rate, and nothing is augmented.
     """
@@ -149,6 +148,7 @@ class Prescription:
     learning_rate: Annotated[float, Field(gt=0)]
     batch: Annotated[int, Field(ge=1)]
     loss: Literal["mse", "cross_entropy"]
+    readout: Readout | None = None
 
     def training(self, otherwise: Training) -> Training:
         """Those settings, and the precision of `otherwise`."""
@@ -156,32 +156,6 @@ class Prescription:
             optimiser=self.optimiser, learning_rate=self.learning_rate, batch=self.batch, loss=self.loss, momentum=0.0,
             weight_decay=0.0, precision=otherwise.precision,
         )  # fmt: skip
-
-
-# What a network's file gives: fit_real, fit_distilled and predictor of `models`.
-Functions = tuple[
-    Callable[[RealSet, Any, Run], Teacher],
-    Callable[[DistilledSet, RealSet, Any, Run], Teacher],
-    Callable[[Teacher, int, torch.device], Callable[[torch.Tensor], torch.Tensor]],
-]
-
-
-def functions(
-    build: Callable[[Any, tuple[int, ...], int], nn.Sequential], settings_of: type, at_once: int | None = None
-) -> Functions:
-    """Those of a network, from its file's `build` and `Params`; `at_once` as in `train`."""
-
-    def real_set(real: RealSet, params: Any, run: Run) -> Teacher:
-        return fit_real(build(params, real.shape, real.width), real, params, run, at_once)
-
-    def distilled_set(distilled: DistilledSet, real: RealSet, params: Any, run: Run) -> Teacher:
-        return fit_distilled(build(params, real.shape, real.width), distilled, real, params, run, at_once)
-
-    def scorer(teacher: Teacher, dim: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-        params: Any = settings.parse(settings_of, teacher.model, "model")
-        return predictor(build(params, *shape(teacher)), teacher, params.training, device, at_once)
-
-    return real_set, distilled_set, scorer
 
 
 def check_network(model: Any) -> None:
@@ -196,88 +170,6 @@ def build(params: Settings, shape: tuple[int, ...], classes: int) -> nn.Sequenti
     """The network, without values, that the settings of a network's file stand for."""
     network: nn.Sequential = plugins.load("models", settings.kind_of(params)).build(params, shape, classes)
     return network
-
-
-def fit_real(network: nn.Sequential, real: RealSet, params: Settings, run: Run, at_once: int | None = None) -> Teacher:
-    """Train on the whole training split onto target rows; images are read and moved into the space batch by batch."""
-    space = whitening.fit(params.space, real)
-
-    def pick(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images = pixels(real.train.inputs[index]).to(run.device)
-        targets = real.target_rows(real.train.targets[index])
-        return space.forward(images), targets.to(images)
-
-    return _fit(
-        network, Examples(len(real.train), pick), params.training.epochs_real, space, real, params, run, at_once
-    )
-
-
-def fit_distilled(
-    network: nn.Sequential,
-    distilled: DistilledSet,
-    real: RealSet,
-    params: Settings,
-    run: Run,
-    at_once: int | None = None,
-) -> Teacher:
-    """Train on a distilled set onto its own targets, by its own schedule where it has one with `step_sizes`.
-
-    Raises UserError where the set asks for what is not done here.
-    """
-    schedule = schedule_of(distilled, params)
-    space = whitening.fit(params.space, real)
-    inputs, targets = rows(distilled, real, space, params.training, run.device)
-    if isinstance(schedule, Schedule):
-        _start(network, schedule, params, run, distilled.name)
-        notes = {"shape": list(real.shape), "scores": real.width, "examples": len(inputs)}
-        notes |= follow(network, inputs, targets, schedule)
-        return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
-    examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
-    if schedule is not None:
-        asked = schedule.training(params.training)
-        return _fit(network, examples, 0, space, real, params, run, at_once, asked, schedule.steps)
-    if params.training.learning_rates:
-        return _best_rate(network, examples, space, real, params, run, at_once)
-    return _fit(network, examples, params.training.epochs, space, real, params, run, at_once)
-
-
-def rows(
-    distilled: DistilledSet, real: RealSet, space: Space, training: Training, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs (m, *shape) in the space and targets (m, c) of a distilled set, float32, as a training asks for them.
-
-    Raises UserError where its loss cannot take the targets. Those of a set with a schedule of its own are left to that.
-    """
-    inputs = distilled.inputs_in(space).to(device, torch.float32)
-    own = distilled.target_rows(real).to(inputs)
-    needy = training.loss == "cross_entropy" and not set(distilled.schedule) - _NOT_FOR_NETWORKS
-    if training.targets == "hard" or (training.targets == "own_or_hard" and needy and not _probabilities(own)):
-        return inputs, spaces.one_hot(distilled.labels, real.n_classes).to(inputs)
-    if needy:
-        _check_probabilities(own, distilled.name)
-    return inputs, own
-
-
-def predictor(
-    network: nn.Sequential, teacher: Teacher, training: Training, device: torch.device, at_once: int | None = None
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function from pixels (b, *shape) to scores (b, c), float32, of the trained `network`, on `device`."""
-    space = spaces.from_settings(teacher.space)
-    network.load_state_dict({name: weight.to(device) for name, weight in teacher.weights.items()}, assign=True)
-    network.eval()
-    size = at_once if device.type == "cpu" else None
-
-    @torch.inference_mode()
-    def predict(images: torch.Tensor) -> torch.Tensor:
-        parts = torch.split(space.forward(images), size or len(images))
-        return torch.cat([scores(network, part, training.precision) for part in parts])
-
-    return predict
-
-
-def shape(teacher: Teacher) -> tuple[tuple[int, ...], int]:
-    """What a network was built for: the shape of an example and the number of scores."""
-    return tuple(teacher.notes["shape"]), int(teacher.notes["scores"])
 
 
 def blank(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
@@ -431,102 +323,6 @@ _DRAWS: dict[str, Callable[[torch.Tensor, torch.Generator], object]] = {
 }
 
 
-def _fit(
-    network: nn.Sequential,
-    examples: Examples,
-    epochs: int,
-    space: Space,
-    real: RealSet,
-    params: Settings,
-    run: Run,
-    at_once: int | None,
-    training: Training | None = None,
-    steps: int | None = None,
-) -> Teacher:
-    """With `training` in place of the settings' own, and `steps` in place of epochs, where they are given."""
-    chosen = training or params.training
-    initialise(network, run.generator("initial weights"), run.device, params.initialisation)
-    notes = train(network, examples, chosen, steps or epochs * steps_of_epoch(examples.count, chosen), run, at_once)
-    notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
-    return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
-
-
-def schedule_of(distilled: DistilledSet, params: Settings) -> Schedule | Prescription | None:
-    """What a set asks for. Raises UserError where that is not done here."""
-    asked = {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
-    if not asked:
-        return None
-    kind = next((each for each, name in _DECISIVE.items() if name in asked), None)
-    unknown = sorted(set(asked) - ({each.name for each in dataclasses.fields(kind)} if kind else set()))
-    if unknown or kind is None:
-        raise UserError(
-            f"{distilled.name}: its schedule asks for {', '.join(unknown)}, which models/{settings.kind_of(params)} does not "
-            "do. Score it by the model it was made for."
-        )
-    return settings.parse(kind, asked, f"{distilled.name}: schedule")
-
-
-# What a schedule says that no other kind of schedule does.
-_DECISIVE: dict[type[Schedule] | type[Prescription], str] = {Schedule: "step_sizes", Prescription: "optimiser"}
-
-
-def _start(network: nn.Sequential, schedule: Schedule, params: Settings, run: Run, name: str) -> None:
-    """The initial weights that a schedule asks for: drawn, or those of a teacher among the run's."""
-    if schedule.start is None:
-        initialise(network, run.generator("initial weights"), run.device, params.initialisation)
-        return
-    teacher = run.find_teacher(settings.dump(params), run.seed, schedule.start)
-    if teacher is None:
-        raise UserError(
-            f"{name}: its schedule starts from weights of a trained models/{settings.kind_of(params)} (seed {run.seed}, "
-            f"data {schedule.start[:12]}), which is not among the teachers. Train it first."
-        )
-    network.load_state_dict(
-        {key: weight.to(run.device).clone() for key, weight in teacher.weights.items()}, assign=True
-    )
-
-
-def _best_rate(
-    network: nn.Sequential,
-    examples: Examples,
-    space: Space,
-    real: RealSet,
-    params: Settings,
-    run: Run,
-    at_once: int | None,
-) -> Teacher:
-    """Trained with each of the learning rates; one with which training ends in numbers that are none is out."""
-    best: tuple[float, Teacher] | None = None
-    for each in sorted(params.training.learning_rates):
-        tried = dataclasses.replace(params.training, learning_rate=each)
-        try:
-            fitted = _fit(network, examples, params.training.epochs, space, real, params, run, at_once, tried)
-        except NumericalError as problem:
-            run.log.info("learning rate %g: %s", each, problem)
-            continue
-        merit = _validation_merit(network, real, space, tried, run, at_once)
-        if best is None or merit > best[0]:
-            notes = {**fitted.notes, "learning_rate": each, f"validation_{real.merit_name}": merit}
-            best = merit, dataclasses.replace(fitted, notes=notes)
-    if best is None:
-        raise NumericalError(
-            f"training: none of the learning rates {list(params.training.learning_rates)} gave numbers"
-        )
-    return best[1]
-
-
-@torch.inference_mode()
-def _validation_merit(
-    network: nn.Sequential, real: RealSet, space: Space, training: Training, run: Run, at_once: int | None
-) -> float:
-    """Mean merit of what the trained network says of the last training examples (`RealSet.merit`)."""
-    index = torch.arange(max(0, len(real.train) - training.validation), len(real.train))
-    total = 0.0
-    for images, targets in real.train.chunks(at_once or _CHUNK, index):
-        total += real.merit(scores(network, space.forward(images.to(run.device)), training.precision), targets)
-    return total / len(index)
-
-
 def _backward(
     network: nn.Sequential,
     examples: Examples,
@@ -573,17 +369,3 @@ def optimiser_of(weights: Iterable[torch.Tensor], training: Training) -> torch.o
             weights, lr=training.learning_rate, momentum=training.momentum, weight_decay=decay, fused=True
         )
     return torch.optim.Adam(weights, lr=training.learning_rate, weight_decay=decay, fused=True)
-
-
-def _probabilities(targets: torch.Tensor) -> bool:
-    return float(targets.min()) >= 0 and float((targets.sum(1) - 1).abs().max()) <= _PROBABILITY
-
-
-def _check_probabilities(targets: torch.Tensor, name: str) -> None:
-    sums = targets.sum(1)
-    if not _probabilities(targets):
-        raise UserError(
-            f"{name}: its targets are no probabilities (from {float(targets.min()):.3g} to {float(targets.max()):.3g}, sums "
-            f"from {float(sums.min()):.3g} to {float(sums.max()):.3g}), which cross_entropy needs. Set training.loss: mse, or "
-            "training.targets: own_or_hard."
-        )

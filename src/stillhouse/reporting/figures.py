@@ -262,7 +262,7 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
         )
         for line, (label, images) in zip(panels, rows.items(), strict=True):
             for axis, image in zip(line, np.moveaxis(images, 1, -1), strict=True):
-                _draw(axis, image.clip(0, 1))
+                draw(axis, image.clip(0, 1))
             line[0].text(-0.15, 0.5, _folded(label), transform=line[0].transAxes, ha="right", va="center", fontsize=8)
     return figure
 
@@ -292,8 +292,10 @@ def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Fig
         )
         for row, (name, distilled) in zip(panels, sets.items(), strict=True):
             images, stretched = _first_of_each_class(distilled, columns)
-            for axis, image in zip(row, images, strict=True):
-                _draw(axis, image)
+            for axis in row:
+                axis.set_axis_off()
+            for axis, image in zip(row, images, strict=False):  # learned labels: there may be fewer images than classes
+                draw(axis, image)
             text = _folded(labels[name]) + ("\n(own scale)" if stretched else "")
             row[0].text(-0.15, 0.5, text, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
         for axis, name in zip(panels[0], any_set.classes, strict=False):
@@ -303,7 +305,7 @@ def pictures(sets: Mapping[str, DistilledSet], labels: Mapping[str, str]) -> Fig
 
 def sheet(distilled: DistilledSet, limit: int = 100) -> Figure:
     """The images of one set, ten a row, at most `limit`."""
-    images, _ = _drawable(distilled.pictures()[:limit].numpy())
+    images, _ = drawable(distilled.pictures()[:limit].numpy())
     lines = math.ceil(len(images) / _COLUMNS)
     figure, panels = plt.subplots(
         lines, _COLUMNS, figsize=(7.2, 0.78 * lines + 0.2), squeeze=False, layout="constrained"
@@ -311,17 +313,17 @@ def sheet(distilled: DistilledSet, limit: int = 100) -> Figure:
     for axis in panels.flat:
         axis.set_axis_off()
     for axis, image, label in zip(panels.flat, images, distilled.labels.tolist(), strict=False):
-        _draw(axis, image)
+        draw(axis, image)
         axis.set_title(distilled.classes[label], fontsize=6)
     return figure
 
 
 def _first_of_each_class(distilled: DistilledSet, columns: int) -> tuple[np.ndarray[Any, Any], bool]:
     # Classes take turns in every set, so the first of each class are the first of all.
-    return _drawable(distilled.pictures()[:columns].numpy())
+    return drawable(distilled.pictures()[:columns].numpy())
 
 
-def _drawable(images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
+def drawable(images: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
     """Images (m, channels, h, w) as (m, h, w, channels) in [0, 1], and whether they were drawn on a scale of their own."""
     shown = np.moveaxis(images, 1, -1)
     if shown.min() >= -_SLACK and shown.max() <= 1 + _SLACK:
@@ -335,7 +337,8 @@ def _folded(label: str) -> str:
     return "\n".join(part for line in label.split("\n") for part in textwrap.wrap(line, 26))
 
 
-def _draw(axis: Any, image: np.ndarray[Any, Any]) -> None:
+def draw(axis: Any, image: np.ndarray[Any, Any]) -> None:
+    """An image (height, width, channels) of values in [0, 1], without an axis."""
     axis.set_axis_off()
     grey = image.shape[-1] == 1
     axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
