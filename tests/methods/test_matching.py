@@ -176,3 +176,11 @@ def test_every_step_has_its_own_network_trained_between_its_updates() -> None:
     assert len({id(each) for each in first}) == len({id(each) for each in second}) == 1
     assert first[0] is not second[0]
     assert objective.trained == 2 * 2
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (32, [32]), (33, [17, 16]), (100, [25] * 4), (256, [32] * 8)])
+def test_a_batch_goes_through_a_network_in_parts_of_nearly_the_same_size(count: int, sizes: list[int]) -> None:
+    images = torch.arange(count)
+    found = matching.parts(images)
+    assert [len(part) for part in found] == sizes
+    torch.testing.assert_close(torch.cat(found), images)

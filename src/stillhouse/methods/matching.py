@@ -78,8 +78,9 @@ def batch_norms(network: nn.Sequential) -> list[nn.BatchNorm2d]:
 
 
 def parts(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What of a batch goes through a network together, where no layer normalises over it."""
-    return torch.split(images, layers.AT_ONCE if images.device.type == "cpu" else len(images))
+    """What of a batch goes through a network together, where no layer normalises over it: parts of nearly the same size."""
+    at_once = layers.AT_ONCE if images.device.type == "cpu" else len(images)
+    return torch.tensor_split(images, max(1, -(-len(images) // max(1, at_once))))
 
 
 def start(kind: str, real: RealSet, of: RealImages, per_class: int, run: Run) -> torch.Tensor:
