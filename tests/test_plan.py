@@ -375,6 +375,10 @@ def test_where_every_model_scores_every_set_a_label_says_what_a_set_was_made_for
     labels = json.loads(planned(raw).settings_of_study("table"))["labels"]
     assert labels["exact"] == "exact, for Linear"
     assert labels["exact_rff"] == "exact, for RFF"
+    raw["experiments"]["herding"] = {"method": "herding", "model": "net"}
+    raw["models"]["net"] = {"label": "Net", "kind": "mlp"}
+    raw["studies"]["table"]["experiments"] += ["herding"]
+    assert json.loads(planned(raw).settings_of_study("table"))["labels"]["herding"] == "herding, by Net"
     assert labels["random"] == "random real images"
 
 

@@ -371,15 +371,20 @@ class Plan:
         return json.dumps(layout)  # in this order: rows, columns and pictures follow it
 
     def _label(self, study_name: str, name: str) -> str:
-        """What a study calls an experiment: where models score the sets of other models, whose a set is is part of it."""
+        """What a study calls an experiment: where models score the sets of other models, whose a set is is part of it, made for
+        a model or of real examples selected by one.
+        """
         study = self.config.studies[study_name]
         if name == WHOLE and self._task(self.datasets(study)[0]) == REGRESSION:
             return "all real examples"
         model = self.config.model_of(name)
         several = len({self.config.model_of(each) for each in study.experiments} - {None}) > 1
         crossed = several and any(self.config.protocols[p].model != SAME for p in study.protocols)
-        made_for = f", for {self.config.label(model)}" if crossed and model is not None else ""
-        return self.config.label(name) + made_for
+        if not crossed or model is None:
+            return self.config.label(name)
+        method = plugins.load("methods", settings.kind_of(self.config.method(name, "")))
+        word = "by" if getattr(method, "SELECTS", False) else "for"
+        return f"{self.config.label(name)}, {word} {self.config.label(model)}"
 
     @functools.cache  # noqa: B019
     def _task(self, dataset: str) -> str:

@@ -38,6 +38,8 @@ from stillhouse.sets import DistilledSet, RealSet, pixels
 
 _NEVER_LEARNED = torch.iinfo(torch.int64).max  # infinitely often
 
+SELECTS = True
+
 
 @dataclass(frozen=True)
 class Params:

@@ -28,6 +28,7 @@ from stillhouse.sets import DistilledSet, RealSet
 
 BATCH = ("per_class", "seed")
 TASKS = ("classification", "regression")
+SELECTS = True
 # Nothing is drawn but the feature map, where it is a random one, and the network that gives the features.
 SEEDLESS = True
 

@@ -28,6 +28,8 @@ from stillhouse.teacher import Teacher
 
 _PUBLISHED = 50 * 20  # trainings (DD, code)
 
+SELECTS = True
+
 
 @dataclass(frozen=True)
 class Params:
