@@ -8,8 +8,8 @@ TASKS                                                   optional: "classificatio
 SEEDLESS                                                optional: True where nothing is drawn
 SELECTS                                                 optional: True where a set is of real examples, chosen by its model
 budget(params)                                          optional: the part of the published budget
-teachers(params), teacher_seeds(params)                 optional: models that must be trained on the real set before; their seeds, if
-                                                        they are not the sets' own
+teachers(params), teacher_seeds(params)                 optional: models that must be trained on the real set before;
+                                                        their seeds, where they are not the sets' own
 datasets(params)                                        optional: names of other real sets that it reads (`run.other`)
 files(params, per_class)                                optional: the user's own files that it reads
 """

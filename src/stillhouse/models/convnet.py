@@ -6,6 +6,7 @@ with `width` channels, then a linear layer.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -57,7 +58,7 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
             if params.pooling != "none":
                 size = (size[0] // 2, size[1] // 2)
                 _check_depth(params, shape, i, size)
-                made.append((f"pooling{i}", _POOLINGS[params.pooling](2)))
+                made.append((f"pooling{i}", _POOLINGS[params.pooling]()))
         made.append(("flatten", nn.Flatten()))
         made.append(("classifier", nn.Linear(channels * size[0] * size[1], classes)))
     return training.blank(made)
@@ -66,7 +67,10 @@ def build(params: Params, shape: tuple[int, ...], classes: int) -> nn.Sequential
 fit_real, fit_distilled, predictor = fitting.functions(build, Params, layers.AT_ONCE)
 
 
-_POOLINGS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+_POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "average": layers.AveragePooling,
+    "max": functools.partial(nn.MaxPool2d, 2),
+}
 
 
 def _check_depth(params: Params, shape: tuple[int, ...], block: int, size: tuple[int, int]) -> None:
