@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stillhouse import settings
+from stillhouse import machine, settings
 from stillhouse.data import whitening
 from stillhouse.evaluation import judge
 from stillhouse.methods import random_images
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--all", action="store_true", help="the strategies of all devices")
     chosen = parser.parse_args()
+    machine.keep_freed_memory()  # as every job does
     torch.set_num_threads(chosen.threads)
     run = Run(device=torch.device(chosen.device))
     real = RealSet.load(chosen.data)

@@ -128,6 +128,7 @@ def start(
 
     Raises UserError where the device cannot be used.
     """
+    machine.keep_freed_memory()
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

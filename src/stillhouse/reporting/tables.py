@@ -6,6 +6,7 @@ what was trained on; columns are models, ours beside the paper's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: ours over seeds, the published one, and the recipe of ours."""
+    """One number: ours over sets and trainings on them, the published one, and the recipe of ours."""
 
     mean: float
     std: float
@@ -90,8 +91,8 @@ class Cell:
 
     @property
     def entry(self) -> Entry:
-        """Mean ± deviation in percent; the mean alone for one seed."""
-        spread = f"± {self.std:.2f}" if self.seeds > 1 else ""
+        """Mean ± deviation in percent; the mean alone of one set that was trained on once."""
+        spread = f"± {self.std:.2f}" if math.isfinite(self.std) else ""
         return Entry(f"{self.mean:.2f}", spread, self.recipe, value=float(f"{self.mean:.2f}"))
 
     @property
