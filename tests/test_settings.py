@@ -22,6 +22,9 @@ MODELS = {
     "gradient_matching": {"kind": "mlp"},
     "distribution_matching": {"kind": "mlp"},
     "dd": {"kind": "mlp"},
+    "forgetting": {"kind": "mlp"},
+    "label_distillation": {"kind": "mlp"},
+    "optimised_random": {"kind": "mlp"},
 }
 
 
