@@ -224,6 +224,9 @@ def test_the_ablations_table_has_each_set_by_its_own_network_and_by_the_usual_on
         ["width", "4", "1", "60.00 ± 1.00", "+20.0", "55.00 ± 1.00", "+15.0"],
     ]
     assert [line.reference for line in table.lines] == [False, True, False, True, False]
+    less = ablation(varied, tmp_path).assign(budget=0.02)
+    values = [line.entries[1].text for line in condensation.ablation_table(varied, less).lines]
+    assert values[:2] == ["leaky_relu, 2 % of its budget", "relu (usual), 2 % of its budget"]
 
 
 def test_findings_of_an_ablation_hold_dcs_claims_against_the_numbers(varied: Layout, tmp_path: Path) -> None:

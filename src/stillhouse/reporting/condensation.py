@@ -258,6 +258,7 @@ def ablation_table(layout: Layout, found: pd.DataFrame) -> Table:
         own, usual = (group[mask] for mask in (group["own"], group["model"] == common))
         cells = [entry for part in (own, usual) for entry in _gained(part)]
         label = f"{value} (usual)" if group["usual"].any() else str(value)
+        label += part_of_budget(group["budget"].iloc[0])
         lines.append(
             Line(
                 str(dataset), [Entry(VARIED[str(setting)]), Entry(label), Entry(str(size)), *cells],
