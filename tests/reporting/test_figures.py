@@ -226,3 +226,16 @@ def test_a_sheet_shows_every_image_up_to_a_hundred(size: int, shown: int) -> Non
     assert len(images(figure)) == shown
     assert [axis.get_title() for axis in figure.axes[:4]] == ["a", "b", "c", "a"]
     plt.close(figure)
+
+
+def test_a_legend_is_no_wider_than_its_figure() -> None:
+    with plt.rc_context(figures.STYLE):
+        figure, panels = plt.subplots(1, 1, figsize=(3.4, 3), squeeze=False, layout="constrained")
+        panels[0, 0].plot([0, 1], label="the best of so many random draws, by LeNet in few steps, 5 % of its budget")
+        figures.legend(figure, panels)
+        figure.canvas.draw()
+    [legend] = figure.legends
+    placed = legend.get_window_extent()
+    assert placed.x0 >= 0
+    assert placed.x1 <= figure.bbox.x1
+    assert legend.get_texts()[0].get_text().count("\n") == 1

@@ -268,12 +268,14 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
 
 
 def legend(figure: Figure, panels: Any) -> None:
-    """One legend below, every label once, in as many columns as the figure is wide enough for."""
+    """One legend below, every label once, in as many columns as the figure is wide enough for; longer labels are folded."""
+    width, mark = 0.075, 0.5  # inches of a character at this size of type, and of what stands beside a label
+    longest = int((figure.get_figwidth() - mark) / width)
     drawn = [pair for axis in panels.flat for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     entries: dict[str, Any] = {}
     for line, label in drawn:
-        entries.setdefault(label, line)
-    widest = max(map(len, entries), default=1) * 0.075 + 0.5  # inches, at this size of type
+        entries.setdefault(textwrap.fill(label, longest), line)
+    widest = max((len(line) for label in entries for line in label.splitlines()), default=1) * width + mark
     columns = max(1, min(len(entries), int(figure.get_figwidth() / widest)))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
