@@ -101,6 +101,15 @@ def test_accuracy_stands_against_seconds_with_references_as_lines(named: Layout)
     plt.close(figure)
 
 
+def test_seconds_have_numbers_below_them_though_no_power_of_ten_is_among_them(named: Layout) -> None:
+    near = TIMED[TIMED["per_class"] == 1].assign(seconds=lambda rows: rows["seconds"].clip(lower=150, upper=800))
+    figure = condensation_figures.seconds(named, TIDY, near)
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert "200" in shown or "500" in shown
+
+
 def test_the_distance_is_drawn_as_a_part_of_the_first_steps(named: Layout) -> None:
     figure = condensation_figures.descent(named, RECORDS)
     left, right = figure.axes

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from stillhouse.reporting import condensation, matrix
 from stillhouse.reporting.figures import COLOURS, STYLE, legend
@@ -105,6 +105,7 @@ def descent(layout: Layout, made: pd.DataFrame) -> Figure:
 def _logarithmic(axis: Any, what: str) -> None:
     axis.set_xscale("log")
     axis.set_xlabel(what)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))  # less than a power of ten may be shown
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.minorticks_off()
 
