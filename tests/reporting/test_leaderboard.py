@@ -220,6 +220,14 @@ def test_the_dots_stand_at_the_means_with_a_line_for_random_and_all_real_images(
     assert [text.get_text() for text in axis.get_yticklabels()] == ["DSA, released", "DC, 25 % of its budget", "KIP"]
 
 
+def test_a_set_has_a_dot_on_every_data_set_though_parts_of_budgets_differ(named: Layout, found: pd.DataFrame) -> None:
+    other = found.assign(dataset="cifar10", set=found["set"].str.replace("25 %", "50 %"))
+    both = replace(named, datasets=["mnist", "cifar10"])
+    figure = leaderboard_figures.dots(both, leaderboard.boards(both, pd.concat([found, other], ignore_index=True)))
+    assert [len(line.get_xdata()) for axis in figure.axes for line in axis.get_lines() if line.get_label() == "1 per class"] == [3, 3]  # fmt: skip
+    assert "DC, reduced budget" in [text.get_text() for text in figure.axes[0].get_yticklabels()]
+
+
 def test_accuracy_against_seconds_leaves_out_sets_without_a_time(named: Layout, found: pd.DataFrame) -> None:
     figure = leaderboard_figures.seconds(named, leaderboard.boards(named, found))
     assert len(figure.axes) == 2

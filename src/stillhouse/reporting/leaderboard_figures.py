@@ -34,8 +34,8 @@ def dots(layout: Layout, boards: list[Board]) -> Figure:
     """
     datasets = [name for name in layout.datasets if any(name in set(board.rows["dataset"]) for board in boards)]
     sizes = sorted({int(size) for board in boards for size in board.rows["per_class"]})
-    names = [_names(board) for board in boards]
-    longest = min(_WIDEST, max(len(name) for each in names for name in each))
+    names = [_names(layout, board) for board in boards]
+    longest = min(_WIDEST, max(len(name) for each in names for name in each.values()))
     heights = [(0.13 + 0.1 * len(sizes)) * max(len(each), 2) for each in names]
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
@@ -46,20 +46,26 @@ def dots(layout: Layout, boards: list[Board]) -> Figure:
         for row, board, order in zip(panels, boards, names, strict=True):
             for axis, dataset in zip(row, datasets, strict=True):
                 here = board.rows[board.rows["dataset"] == dataset]
-                _dots(axis, here, order, sizes)
+                _dots(axis, here, list(order), sizes)
                 axis.set_title(f"{dataset}, scored by {board.name}", fontsize=9, loc="left")
                 axis.set_xlabel("test accuracy, %")
-            row[0].set_yticks(range(len(order)), [textwrap.fill(name, _WIDEST) for name in order])
+            row[0].set_yticks(range(len(order)), [textwrap.fill(name, _WIDEST) for name in order.values()])
             row[0].set_ylim(len(order) - 0.5, -0.5)
         legend(figure, panels)
     return figure
 
 
-def _names(board: Board) -> list[str]:
-    """What a board's sets are called, random images left out, by mean rank over data sets and sizes."""
+def _names(layout: Layout, board: Board) -> dict[str, str]:
+    """What a board's experiments are called, random images left out, by mean rank over data sets and sizes. Where an experiment
+    has other parts of its budget on other data sets, no number is named.
+    """
     made = board.rows[board.rows["method"] != RANDOM]
-    ranks = made.groupby("experiment").agg(rank=("rank", "mean"), name=("set", "first"))
-    return list(dict.fromkeys(ranks.sort_values("rank", kind="stable")["name"]))
+    ranks = made.groupby("experiment")["rank"].mean().sort_values(kind="stable")
+    called = {name: list(group.unique()) for name, group in made.groupby("experiment")["set"]}
+    return {
+        name: called[name][0] if len(called[name]) == 1 else f"{layout.labels[name]}, reduced budget"
+        for name in map(str, ranks.index)
+    }
 
 
 def _dots(axis: Any, here: pd.DataFrame, order: list[str], sizes: list[int]) -> None:
@@ -67,13 +73,13 @@ def _dots(axis: Any, here: pd.DataFrame, order: list[str], sizes: list[int]) -> 
         axis.axvline(level, color=_GREY, linewidth=1, linestyle=_DASHED, label="all real images")
     for place, size in enumerate(sizes):
         colour, marker = COLOURS[_SIZES[place % len(_SIZES)]], _MARKERS[place % len(_MARKERS)]
-        own = here[(here["per_class"] == size) & here["set"].isin(order)]
+        own = here[(here["per_class"] == size) & here["experiment"].isin(order)]
         for level in here[(here["per_class"] == size)]["random"].dropna().unique()[:1]:
             axis.axvline(
                 level, color=colour, linewidth=1.2, linestyle=_DOTTED, label=f"random real images, {size} per class"
             )
         # Sizes stand below one another, the smallest first.
-        heights = [order.index(name) + 0.26 * (place - (len(sizes) - 1) / 2) for name in own["set"]]
+        heights = [order.index(name) + 0.26 * (place - (len(sizes) - 1) / 2) for name in own["experiment"]]
         for spread, width, alpha in (("over_sets", 5.0, 0.35), ("over_trainings", 1.2, 1.0)):
             low, high = own["mean"] - own[spread].fillna(0), own["mean"] + own[spread].fillna(0)
             axis.hlines(heights, low, high, color=colour, linewidth=width, alpha=alpha)
