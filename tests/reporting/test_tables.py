@@ -17,10 +17,10 @@ def lines(layout: Layout) -> list[Row]:
 @pytest.mark.parametrize(
     ("cell", "texts"),
     [
-        (Cell(86.2, 0.2828, 2, 86.41, "r"), ("86.20 ± 0.28", "86.41", "−0.21")),
-        (Cell(87.0, 0.5, 3, 86.41, "r"), ("87.00 ± 0.50", "86.41", "+0.59")),
-        (Cell(87.004, math.nan, 1, None, "r"), ("87.00", "–", "–")),
-        (Cell(86.41, 0.0, 2, 86.41, "r"), ("86.41 ± 0.00", "86.41", "+0.00")),
+        (Cell(86.2, 0.2828, 86.41, "r"), ("86.20 ± 0.28", "86.41", "−0.21")),
+        (Cell(87.0, 0.5, 86.41, "r"), ("87.00 ± 0.50", "86.41", "+0.59")),
+        (Cell(87.004, math.nan, None, "r"), ("87.00", "–", "–")),
+        (Cell(86.41, 0.0, 86.41, "r"), ("86.41 ± 0.00", "86.41", "+0.00")),
     ],
 )
 def test_a_cell_reads(cell: Cell, texts: tuple[str, str, str]) -> None:
@@ -114,7 +114,7 @@ def test_one_seed_has_no_deviation(one_seed: Layout) -> None:
 
 def test_a_model_without_a_number_has_dashes(layout: Layout, lines: list[Row]) -> None:
     both = replace(layout, labels={**layout.labels, "rff": "RFF"})
-    lines[1].cells["rff"] = Cell(50.0, 0.1, 2, None, "r")
+    lines[1].cells["rff"] = Cell(50.0, 0.1, None, "r")
     text = tables.markdown(tables.scores(both, lines))
     assert "RFF ours" in text
     first = [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]

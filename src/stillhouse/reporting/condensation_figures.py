@@ -10,15 +10,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from stillhouse.reporting import condensation, matrix
-from stillhouse.reporting.figures import COLOURS, STYLE, legend
+from stillhouse.reporting.figures import COLOURS, DASHED, DOTTED, GREY, STYLE, legend, plain_numbers
 from stillhouse.reporting.study import Layout
 from stillhouse.reporting.tables import part_of_budget
 
-_GREY = "#555555"
-_DASHED, _DOTTED = (0, (4, 2)), (0, (1, 1.5))
 _MARKERS = "osD^vPX"  # one a size
 _BRIGHT = 0.55  # of the colour scale: above it numbers are black
 
@@ -63,11 +61,11 @@ def _levels(axis: Any, here: pd.DataFrame) -> None:
     """What all real images and random ones of each size give."""
     accuracy = here[here["metric"] == "test accuracy"]
     for level in accuracy[accuracy["method"] == matrix.WHOLE]["mean"]:
-        axis.axhline(level, color=_GREY, linewidth=1, linestyle=_DASHED, label="all real images")
+        axis.axhline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
     for row in accuracy[accuracy["method"] == matrix.RANDOM].to_dict("records"):
-        axis.axhline(row["mean"], color=_GREY, linewidth=1, linestyle=_DOTTED, label="random real images")
+        axis.axhline(row["mean"], color=GREY, linewidth=1, linestyle=DOTTED, label="random real images")
         axis.annotate(
-            f"{row['per_class']}", (1, row["mean"]), xycoords=("axes fraction", "data"), fontsize=7, color=_GREY,
+            f"{row['per_class']}", (1, row["mean"]), xycoords=("axes fraction", "data"), fontsize=7, color=GREY,
             xytext=(2, 0), textcoords="offset points", va="center",
         )  # fmt: skip
 
@@ -105,9 +103,7 @@ def descent(layout: Layout, made: pd.DataFrame) -> Figure:
 def _logarithmic(axis: Any, what: str) -> None:
     axis.set_xscale("log")
     axis.set_xlabel(what)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))  # less than a power of ten may be shown
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.minorticks_off()
+    plain_numbers(axis, axis.xaxis, LogLocator(subs=(1, 2, 5), numticks=12))  # less than a power of ten may be shown
 
 
 def crossed(found: pd.DataFrame) -> Figure:
@@ -186,7 +182,7 @@ def ablation(found: pd.DataFrame) -> Figure:
                 capsize=2, label="distilled",
             )  # fmt: skip
             axis.plot(
-                at, part["random"], color=_GREY, marker="_", markersize=12, linestyle="", label="random real images"
+                at, part["random"], color=GREY, marker="_", markersize=12, linestyle="", label="random real images"
             )
             axis.set_xticks(at, part["value"], rotation=30, ha="right", rotation_mode="anchor")
             axis.set_xlim(-0.5, len(part) - 0.5)

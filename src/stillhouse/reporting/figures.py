@@ -25,6 +25,8 @@ from stillhouse.sets import DistilledSet
 # Okabe and Ito's colours, told apart by colour-blind readers, in this order; a brown and a grey stand for their yellow, too
 # light, and their black, the paper's here.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F4F", "#999999"]
+GREY = "#555555"  # of what everything is measured against
+DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -95,7 +97,7 @@ def _lines(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
     """Accuracies of sets of one size: a line a set, from above in the study's order."""
     names = _names(layout)
     for level in cell[cell["per_class"].isna()]["mean"]:
-        axis.axvline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+        axis.axvline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
     sized = cell[cell["per_class"].notna()]
     places = sized["experiment"].map(layout.labels).map(names.index)
     axis.errorbar(
@@ -112,7 +114,7 @@ def _lines(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
 def _panel(axis: Any, layout: Layout, cell: pd.DataFrame) -> None:
     whole = cell[cell["per_class"].isna()]
     for level in whole["mean"]:
-        axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+        axis.axhline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
     sized = cell[cell["per_class"].notna()]
     names = _names(layout)
     for name, colour in zip(names, itertools.cycle(COLOURS), strict=False):
@@ -145,7 +147,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
         for axis, dataset in zip(panels[0], datasets, strict=True):
             here = made[made["dataset"] == dataset]
             level = here["teacher"].mean()
-            axis.axhline(level, color="#555555", linewidth=1, linestyle=(0, (4, 2)), label="all real images")
+            axis.axhline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
             for size, colour in zip(sorted(here["per_class"].unique()), COLOURS, strict=False):
                 for _, line in here[here["per_class"] == size].groupby("seed"):
                     axis.plot(
@@ -156,9 +158,7 @@ def race(layout: Layout, made: pd.DataFrame, found: pd.DataFrame) -> Figure:
             axis.set_title(dataset, fontsize=9, loc="left")
             axis.set_xlabel("seconds, one core")
             axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
-            axis.minorticks_off()
+            plain_numbers(axis, axis.xaxis, LogLocator(subs=(1, 3)))
         panels[0, 0].set_ylabel("validation accuracy, %")
         legend(figure, panels)
     return figure
@@ -189,7 +189,7 @@ def privacy(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 def _mechanisms(axis: Any, here: pd.DataFrame, names: Mapping[str, str], value: str, spread: str | None) -> None:
     exact = here[here["mechanism"] == "exact"]
-    axis.axhline(exact[value].mean(), color="#555555", linewidth=1, linestyle=(0, (4, 2)), label=names["exact"])
+    axis.axhline(exact[value].mean(), color=GREY, linewidth=1, linestyle=DASHED, label=names["exact"])
     for name, colour in zip([n for n in names if n != "exact"], COLOURS, strict=False):
         line = here[here["mechanism"] == name].sort_values("epsilon")
         bars = None if spread is None else line[spread].fillna(0)
@@ -220,7 +220,7 @@ def path(found: pd.DataFrame) -> Figure:
         )
         for (above, below), dataset in zip(panels.T, datasets, strict=True):
             here = found[found["dataset"] == dataset].sort_values("ridge")
-            above.plot(here["ridge"], here["teacher_accuracy"], color="#555555", label="teacher of that ridge")
+            above.plot(here["ridge"], here["teacher_accuracy"], color=GREY, label="teacher of that ridge")
             above.plot(
                 here["ridge"],
                 here["exact_accuracy"],
@@ -265,6 +265,14 @@ def image_rows(rows: Mapping[str, np.ndarray[Any, Any]]) -> Figure:
                 draw(axis, image.clip(0, 1))
             line[0].text(-0.15, 0.5, _folded(label), transform=line[0].transAxes, ha="right", va="center", fontsize=8)
     return figure
+
+
+def plain_numbers(axis: Any, along: Any, ticks: LogLocator | None = None) -> None:
+    """Write 500 instead of 5 x 10^2 along a logarithmic x or y axis of `axis`, at `ticks`; none: as they are."""
+    if ticks is not None:
+        along.set_major_locator(ticks)
+    along.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.minorticks_off()
 
 
 def legend(figure: Figure, panels: Any) -> None:

@@ -7,18 +7,16 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
-from stillhouse.reporting.figures import COLOURS, STYLE, legend
+from stillhouse.reporting.figures import COLOURS, DASHED, GREY, STYLE, legend, plain_numbers
 from stillhouse.reporting.impossibility import fewer, part
 
-_DASHED: Any = (0, (4, 2))
-_GREY = "#555555"
 _SERIES: dict[str, tuple[str, str, Any]] = {
     "subset": ("best random subset", COLOURS[7], "-"),
     "greedy": ("greedy subset", COLOURS[1], "-"),
     "found": ("best found, points anywhere", COLOURS[0], "-"),
-    "bound": ("proven: no set is nearer", _GREY, _DASHED),
+    "bound": ("proven: no set is nearer", GREY, DASHED),
 }
 
 
@@ -79,15 +77,13 @@ def _bands(axis: Any, here: pd.DataFrame, loss: str) -> None:
         )
         axis.plot(line["n"], line["m_greedy"], ":", color=colour, linewidth=1, label=f"greedy, within {value:g}")
     axis.plot(
-        here["n"], here["effective_dimension"], color=_GREY, linewidth=1, linestyle=_DASHED, label="effective dimension"
+        here["n"], here["effective_dimension"], color=GREY, linewidth=1, linestyle=DASHED, label="effective dimension"
     )
     axis.set_xscale("log")
     axis.set_yscale("log")
     ticks = sorted(set(here["n"]))
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.minorticks_off()
+    plain_numbers(axis, axis.yaxis, LogLocator(subs=(1, 2, 5)))
 
 
 def paths(rows: pd.DataFrame) -> Figure:

@@ -10,19 +10,16 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
 
 from stillhouse.reporting import corruption as corrupted
 from stillhouse.reporting import dgkip
 from stillhouse.reporting import matrix as matrices
-from stillhouse.reporting.figures import COLOURS, STYLE, legend
+from stillhouse.reporting.figures import COLOURS, DASHED, DOTTED, GREY, STYLE, legend, plain_numbers
 from stillhouse.reporting.study import Layout
 from stillhouse.reporting.tables import part_of_budget
 
-_GREY = "#555555"
-_DASHED, _DOTTED = (0, (4, 2)), (0, (1, 1.5))
 # Two-class tasks: colour and marker of what a machine is trained on.
-_MARKS = {"all": (_GREY, "|"), "random": (COLOURS[7], "x"), "kip": (COLOURS[1], "s"), "dgkip": (COLOURS[0], "o")}
+_MARKS = {"all": (GREY, "|"), "random": (COLOURS[7], "x"), "kip": (COLOURS[1], "s"), "dgkip": (COLOURS[0], "o")}
 
 
 def progress(layout: Layout, tidy: pd.DataFrame, made: pd.DataFrame, theirs: pd.DataFrame) -> Figure:
@@ -60,8 +57,7 @@ def progress(layout: Layout, tidy: pd.DataFrame, made: pd.DataFrame, theirs: pd.
             below.set_xscale("log")
             for axis, what in ((above, "step"), (below, "seconds")):
                 axis.set_xlabel(what)
-                axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axis.minorticks_off()
+                plain_numbers(axis, axis.xaxis)
         for row in panels:
             row[0].set_ylabel("validation accuracy, %")
         legend(figure, panels)
@@ -75,12 +71,10 @@ def _levels(axis: Any, layout: Layout, tidy: pd.DataFrame, here: pd.DataFrame) -
     scored = tidy[(tidy["metric"] == "test accuracy") & (tidy["model"] == model)]
     scored = scored[scored["dataset"] == here["dataset"].iloc[0]]
     sized = scored[scored["per_class"] == here["per_class"].iloc[0]]
-    for found, method, style in ((scored, "whole", _DASHED), (sized, "random_images", _DOTTED)):
+    for found, method, style in ((scored, "whole", DASHED), (sized, "random_images", DOTTED)):
         of = found[found["method"] == method].drop_duplicates("experiment")
         for name, level in zip(of["experiment"], of["mean"], strict=True):
-            axis.axhline(
-                level, color=_GREY, linewidth=1, linestyle=style, label=f"{layout.labels[name]}, test accuracy"
-            )
+            axis.axhline(level, color=GREY, linewidth=1, linestyle=style, label=f"{layout.labels[name]}, test accuracy")
 
 
 def matrix(found: pd.DataFrame) -> Figure:
@@ -155,8 +149,8 @@ def corruption(layout: Layout, tidy: pd.DataFrame, found: pd.DataFrame) -> Figur
 def _corrupted(axis: Any, layout: Layout, tidy: pd.DataFrame, here: pd.DataFrame, model: str) -> None:
     same = (tidy["metric"] == "test accuracy") & (tidy["model"] == model) & (tidy["dataset"] == here["dataset"].iloc[0])
     for level in tidy[same & (tidy["method"] == "whole")]["mean"].head(1):
-        axis.axhline(level, color=_GREY, linewidth=1, linestyle=_DASHED, label="all real images")
-    axis.axhline(here["random"].iloc[0], color=_GREY, linewidth=1, linestyle=_DOTTED, label="random real images")
+        axis.axhline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
+    axis.axhline(here["random"].iloc[0], color=GREY, linewidth=1, linestyle=DOTTED, label="random real images")
     kinds = [kind for kind in corrupted.KINDS if kind != "none" and kind in set(here["kind"])]
     for kind, colour, marker in zip(kinds, COLOURS, "os", strict=False):
         line = here[here["kind"].isin(["none", kind])].sort_values("rho")
@@ -181,7 +175,7 @@ def pairs(found: pd.DataFrame, quoted: float) -> Figure:
             here = found[found["dataset"] == dataset].assign(task=lambda part: part["one"] + " or " + part["other"])
             first = here[(here["loss"] == losses[0]) & (here["trained_on"] == "all")].sort_values("accuracy")
             for axis, loss in zip(row, losses, strict=True):
-                axis.axvline(quoted, color="black", linewidth=1, linestyle=_DOTTED, label=f"{quoted:.2f} %, as quoted")
+                axis.axvline(quoted, color="black", linewidth=1, linestyle=DOTTED, label=f"{quoted:.2f} %, as quoted")
                 _tasks(axis, here[here["loss"] == loss], first["task"].to_list())
                 axis.set_title(f"{dataset}, {loss} loss", fontsize=9, loc="left")
                 axis.set_xlabel("test accuracy, %")

@@ -9,16 +9,14 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from stillhouse.reporting import leaderboard
-from stillhouse.reporting.figures import COLOURS, STYLE, legend
+from stillhouse.reporting.figures import COLOURS, DASHED, DOTTED, GREY, STYLE, legend, plain_numbers
 from stillhouse.reporting.leaderboard import Board
 from stillhouse.reporting.matrix import RANDOM
 from stillhouse.reporting.study import Layout
 
-_GREY = "#555555"
-_DASHED, _DOTTED = (0, (4, 2)), (0, (1, 1.5))
 _MARKERS = ["o", "s", "D", "^", "v", "P", "X"]
 _SIZES = [0, 1, 2, 4, 6]  # of COLOURS: those that also differ in grey
 _ACROSS = 4  # panels a row of `seconds`
@@ -70,13 +68,13 @@ def _names(layout: Layout, board: Board) -> dict[str, str]:
 
 def _dots(axis: Any, here: pd.DataFrame, order: list[str], sizes: list[int]) -> None:
     for level in here["whole"].dropna().unique()[:1]:
-        axis.axvline(level, color=_GREY, linewidth=1, linestyle=_DASHED, label="all real images")
+        axis.axvline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
     for place, size in enumerate(sizes):
         colour, marker = COLOURS[_SIZES[place % len(_SIZES)]], _MARKERS[place % len(_MARKERS)]
         own = here[(here["per_class"] == size) & here["experiment"].isin(order)]
         for level in here[(here["per_class"] == size)]["random"].dropna().unique()[:1]:
             axis.axvline(
-                level, color=colour, linewidth=1.2, linestyle=_DOTTED, label=f"random real images, {size} per class"
+                level, color=colour, linewidth=1.2, linestyle=DOTTED, label=f"random real images, {size} per class"
             )
         # Sizes stand below one another, the smallest first.
         heights = [order.index(name) + 0.26 * (place - (len(sizes) - 1) / 2) for name in own["experiment"]]
@@ -121,9 +119,9 @@ def seconds(layout: Layout, boards: list[Board]) -> Figure:
 
 
 def _against_seconds(axis: Any, rows: pd.DataFrame, marks: dict[str, tuple[str, str]]) -> None:
-    for column, style, label in (("whole", _DASHED, "all real images"), ("random", _DOTTED, "random real images")):
+    for column, style, label in (("whole", DASHED, "all real images"), ("random", DOTTED, "random real images")):
         for level in rows[column].dropna().unique()[:1]:
-            axis.axhline(level, color=_GREY, linewidth=1, linestyle=style, label=label)
+            axis.axhline(level, color=GREY, linewidth=1, linestyle=style, label=label)
     timed = rows[rows["seconds"].notna() & (rows["method"] != RANDOM)].assign(
         taken=lambda part: part["seconds"].clip(lower=_INSTANT)
     )
@@ -137,12 +135,10 @@ def _against_seconds(axis: Any, rows: pd.DataFrame, marks: dict[str, tuple[str, 
         )  # fmt: skip
         axis.annotate(
             str(row["rank"]), (row["taken"], row["mean"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5,
-            color=_GREY,
+            color=GREY,
         )  # fmt: skip
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(numticks=7))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.minorticks_off()
+    plain_numbers(axis, axis.xaxis, LogLocator(numticks=7))
 
 
 def better_than_all_faster(timed: pd.DataFrame) -> pd.DataFrame:

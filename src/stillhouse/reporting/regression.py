@@ -65,8 +65,8 @@ def _entry(cell: Cell | None, metric: str) -> Entry:
     exponent = math.floor(math.log10(abs(cell.mean))) if cell.mean and metric != R2 else -1
     form = ".1e" if exponent < -_DIGITS else f".{max(0, _DIGITS - 1 - exponent)}f"
     text = f"{cell.mean:z{form}}"
-    spread = f"± {cell.std:{form}}" if cell.seeds > 1 else ""
-    return Entry(f"−{text[1:]}" if text.startswith("-") else text, spread, cell.recipe, value=float(text))
+    said = f"−{text[1:]}" if text.startswith("-") else text
+    return Entry(said, cell.spread(form), cell.recipe, value=float(text))
 
 
 def figure(layout: Layout, tidy: pd.DataFrame, metric: str) -> Figure:

@@ -85,15 +85,17 @@ class Cell:
 
     mean: float
     std: float
-    seeds: int
     published: float | None
     recipe: str
 
     @property
     def entry(self) -> Entry:
         """Mean ± deviation in percent; the mean alone of one set that was trained on once."""
-        spread = f"± {self.std:.2f}" if math.isfinite(self.std) else ""
-        return Entry(f"{self.mean:.2f}", spread, self.recipe, value=float(f"{self.mean:.2f}"))
+        return Entry(f"{self.mean:.2f}", self.spread(".2f"), self.recipe, value=float(f"{self.mean:.2f}"))
+
+    def spread(self, form: str) -> str:
+        """The deviation in a number format; '' where there is a single value."""
+        return f"± {self.std:{form}}" if math.isfinite(self.std) else ""
 
     @property
     def theirs(self) -> str:
@@ -128,7 +130,7 @@ def rows(layout: Layout, tidy: pd.DataFrame, metric: str = "test accuracy") -> l
         if str(row["model"]) in lines.get(key, {}):  # two experiments or protocols of one label: none is dropped
             key = (key[0], size, f"{key[2]} ({row['experiment']}, {row['protocol']})")
         theirs = None if pd.isna(row["published"]) else float(row["published"])
-        cell = Cell(float(row["mean"]), float(row["std"]), int(row["seeds"]), theirs, str(row["recipe"]))
+        cell = Cell(float(row["mean"]), float(row["std"]), theirs, str(row["recipe"]))
         lines.setdefault(key, {})[str(row["model"])] = cell
         reference[key] = row["method"] in ("whole", "random_images")
     return [Row(*key, cells, reference[key]) for key, cells in lines.items()]

@@ -13,14 +13,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from stillhouse.reporting.figures import COLOURS, STYLE, draw, drawable, legend
+from stillhouse.reporting.figures import COLOURS, DASHED, DOTTED, GREY, STYLE, draw, drawable, legend
 from stillhouse.reporting.study import Layout
 from stillhouse.reporting.unrolled import WHOLE
 from stillhouse.sets import DistilledSet
 
-_GREY = "#555555"
-_DASHED: Any = (0, (4, 2))
-_DOTTED: Any = (0, (1, 1.5))
 _MARKERS = "osD^v"
 _CARDS = 5  # images with their labels a row
 
@@ -43,7 +40,7 @@ def accuracies(found: pd.DataFrame) -> Figure:
             here = found[found["dataset"] == dataset]
             whole = here[(here["method"] == WHOLE) & (here["place"] == here["place"].min())]
             for level in whole["mean"]:
-                axis.axvline(level, color=_GREY, linewidth=1, linestyle=_DASHED, label="all real images")
+                axis.axvline(level, color=GREY, linewidth=1, linestyle=DASHED, label="all real images")
             own = here[here["method"] != WHOLE].assign(line=lambda part: _labels(part))
             for column, colour, marker in zip(
                 columns, itertools.cycle(COLOURS), itertools.cycle(_MARKERS), strict=False
@@ -100,7 +97,7 @@ def step_sizes(layout: Layout, sizes: pd.DataFrame) -> Figure:
                     linewidth=1.2,
                     label=f"epoch {epoch}",
                 )
-            axis.axhline(part["start"].iloc[0], color=_GREY, linewidth=1, linestyle=_DOTTED, label="at the start")
+            axis.axhline(part["start"].iloc[0], color=GREY, linewidth=1, linestyle=DOTTED, label="at the start")
             axis.set_ylim(0, 1.1 * max(part["step_size"].max(), part["start"].iloc[0]))
             axis.margins(x=0.08)
             axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -122,7 +119,7 @@ def ratio(made: pd.DataFrame) -> Figure:
         )
         for axis, dataset in zip(panels[0], datasets, strict=True):
             here = made[made["dataset"] == dataset]
-            axis.axhline(100, color=_GREY, linewidth=1, linestyle=_DASHED, label="whole set")
+            axis.axhline(100, color=GREY, linewidth=1, linestyle=DASHED, label="whole set")
             for family, colour, marker in zip(
                 families, itertools.cycle(COLOURS), itertools.cycle(_MARKERS), strict=False
             ):
@@ -178,7 +175,7 @@ def _bars(axis: Any, row: np.ndarray[Any, Any], names: list[str], limits: tuple[
     drawn = axis.barh(range(len(row)), row, height=0.72, color=colours)
     for place, bar in enumerate(drawn):
         bar.set_alpha(1.0 if place == int(row.argmax()) else 0.55)
-    axis.axvline(0, color=_GREY, linewidth=0.7)
+    axis.axvline(0, color=GREY, linewidth=0.7)
     axis.set_xlim(limits)
     axis.set_ylim(len(row) - 0.4, -0.6)
     axis.set_yticks(range(len(row)), names, fontsize=6)
