@@ -12,6 +12,7 @@ from stillhouse import settings
 from stillhouse.methods import gradient_distance, gradient_matching, matching
 from stillhouse.methods.gradient_matching import Objective, gradient
 from stillhouse.methods.matching import RealImages
+from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import RealSet
 from stillhouse.spaces import Space
@@ -187,7 +188,7 @@ def test_images_that_train_the_network_are_augmented_one_by_one(toy: RealSet) ->
 
 def test_batch_normalisation_is_given_by_real_images_and_holds_during_an_update(toy: RealSet) -> None:
     objective, network = made(params(model=NORMALISED), toy, exact=True)
-    [layer] = matching.batch_norms(network)
+    [layer] = training.batch_norms(network)
     expected = copy.deepcopy(layer).train()
     rows = torch.cat(list(objective._real.draw(16, rng(3))))
     expected(network[0](rows))

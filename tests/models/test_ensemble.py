@@ -78,6 +78,18 @@ def test_a_core_for_each_gives_the_bytes_that_one_thread_gives(
 
 
 @pytest.mark.usefixtures("three_threads")
+def test_a_single_training_has_one_thread_too(toy: RealSet, distilled: DistilledSet) -> None:
+    seen = ensemble.train(distilled, toy, params("mlp"), [5], Run(), lambda _: torch.get_num_threads())
+    assert list(seen) == [1]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_is_solved_in_closed_form_has_all_threads(toy: RealSet, distilled: DistilledSet) -> None:
+    model = settings.parse_plugin("models", {"kind": "ridge", "features": "identity"}, "models.test")
+    assert list(ensemble.train(distilled, toy, model, [5, 2], Run(), lambda _: torch.get_num_threads())) == [3, 3]
+
+
+@pytest.mark.usefixtures("three_threads")
 def test_as_many_trainings_run_beside_one_another_as_there_are_threads(toy: RealSet, distilled: DistilledSet) -> None:
     together = threading.Barrier(3, timeout=20)  # breaks unless three wait at it
     found = ensemble.train(distilled, toy, params("mlp"), [0, 1, 2], Run(), lambda _: together.wait(), "cores")

@@ -20,7 +20,7 @@ from torch import nn
 
 from stillhouse import settings, siamese
 from stillhouse.methods import matching
-from stillhouse.methods.matching import Loop, RealImages, batch_norms, parts
+from stillhouse.methods.matching import Loop, RealImages, parts
 from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
@@ -94,7 +94,7 @@ class Objective:
         embed = nn.Sequential(*list(network)[:-1])
         pairs = self._pairs(images, draw)
         slopes, total = torch.empty_like(images), images.new_zeros(())
-        for group in [list(pairs)] if batch_norms(network) else ([pair] for pair in pairs):
+        for group in [list(pairs)] if training.batch_norms(network) else ([pair] for pair in pairs):
             with torch.no_grad():
                 wanted = means(embed, [pair.real for pair in group])
             found = means(embed, [siamese.apply(pair.own, pair.drawn) for pair in group])
@@ -118,5 +118,5 @@ class Objective:
 def means(embed: nn.Sequential, batches: list[torch.Tensor]) -> torch.Tensor:
     """Mean embeddings (k, p) of k batches (b_i, *shape), which go through the network together."""
     together = torch.cat(batches)
-    found = embed(together) if batch_norms(embed) else torch.cat([embed(part) for part in parts(together)])
+    found = embed(together) if training.batch_norms(embed) else torch.cat([embed(part) for part in parts(together)])
     return torch.stack([rows.mean(0) for rows in torch.split(found, [len(each) for each in batches])])

@@ -31,7 +31,7 @@ from stillhouse.data import whitening
 from stillhouse.errors import NumericalError
 from stillhouse.methods import groups, matching
 from stillhouse.methods.support import put_back, state, under
-from stillhouse.models import training
+from stillhouse.models import layers, training
 from stillhouse.models.training import Training
 from stillhouse.run import Run, State
 from stillhouse.sets import DistilledSet, RealSet, pixels
@@ -165,35 +165,23 @@ class _Watched:
         labels = self._real.train.targets[index]
         images = self._space.forward(pixels(self._real.train.inputs[index]).to(self._run.device))
         drawn = siamese.draw(self._training.augmentation, self._draws["augmentation"], len(index))
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._training.learning_rate * training.rate(self._training.schedule, number / self._steps)
-        self._optimiser.zero_grad()
-        mean, found = self._backward(siamese.apply(images, drawn), self._real.target_rows(labels).to(images))
+        training.set_rate(self._optimiser, self._training, number / self._steps)
+        wanted = self._real.target_rows(labels).to(images)
+        mean, scores = training.backward(
+            self._network, siamese.apply(images, drawn), wanted, self._training, layers.AT_ONCE
+        )
         if not math.isfinite(mean):
             raise NumericalError(
                 f"forgetting: the loss is {mean} at step {number + 1} of {self._steps}; {self._training.optimiser} with learning "
                 f"rate {self._training.learning_rate:g} is too much for these examples"
             )
         self._optimiser.step()
-        self.history.see(index, found.cpu() == labels)
+        self.history.see(index, scores.argmax(1).cpu() == labels)
         return mean
 
     def trial(self) -> None:
         """A step that nobody needs."""
         self.step(0, torch.arange(min(self._training.batch, len(self._real.train))))
-
-    def _backward(self, images: torch.Tensor, wanted: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """Add the gradient of the mean loss to the weights'; returns that loss, and the classes (b,) images are taken for."""
-        total, found = 0.0, []
-        whole = bool(matching.batch_norms(self._network))
-        parts, rows = ((images,), (wanted,)) if whole else (matching.parts(images), matching.parts(wanted))
-        for part, targets in zip(parts, rows, strict=True):
-            scores = training.scores(self._network, part, self._training.precision)
-            mean = training.loss(self._training.loss, scores, targets) / len(images)
-            mean.backward()  # type: ignore[no-untyped-call]
-            total += float(mean.detach())
-            found.append(scores.detach().argmax(1))
-        return total, torch.cat(found)
 
     def state(self, epochs: int) -> State:
         """All that the epoch after so many depends on."""

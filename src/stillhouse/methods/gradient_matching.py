@@ -22,7 +22,7 @@ from torch import nn
 
 from stillhouse import settings, siamese
 from stillhouse.methods import gradient_distance, matching
-from stillhouse.methods.matching import Loop, RealImages, batch_norms, parts
+from stillhouse.methods.matching import Loop, RealImages, parts
 from stillhouse.models import training
 from stillhouse.run import Run
 from stillhouse.sets import DistilledSet, RealSet
@@ -146,7 +146,7 @@ class Objective:
                 drawn = siamese.draw(self._params.augmentation, draw, len(index))
                 there = index.to(images.device)
                 chosen = siamese.apply(images[there], drawn)
-                together = (chosen,) if batch_norms(network) else parts(chosen)
+                together = (chosen,) if training.batch_norms(network) else parts(chosen)
                 slopes = gradient(network, weights, together, labels[there])
                 with torch.no_grad():
                     for weight, slope in zip(weights, slopes, strict=True):
@@ -155,7 +155,7 @@ class Objective:
     def _freeze(self, network: nn.Sequential, draw: torch.Generator) -> None:
         """Give batch normalisation its mean and variance by real images of all classes; one image a class has none of its own."""
         network.train()
-        normalising = batch_norms(network)
+        normalising = training.batch_norms(network)
         if normalising:
             with torch.no_grad():
                 network(torch.cat(list(self._real.draw(_STATISTICS, draw))))

@@ -294,7 +294,7 @@ class _Task:
         self._real, self._params, self._run = real, params, run
         self._space = whitening.fit(params.model.space, real)
         probe = training.build(params.model, real.shape, real.n_classes)
-        if training.mixes(probe):
+        if training.batch_norms(probe):
             raise UserError(
                 f"label_distillation: models/{settings.kind_of(params.model)} with batch normalisation scores an image by the "
                 "others of its batch, which the gradient of its label does not follow. Choose another norm."

@@ -72,11 +72,6 @@ def fresh(model: Any, real: RealSet, rng: torch.Generator, device: torch.device)
     return network
 
 
-def batch_norms(network: nn.Sequential) -> list[nn.BatchNorm2d]:
-    """Layers that make what is said of an example depend on the others of its batch."""
-    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-
-
 def parts(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What of a batch goes through a network together, where no layer normalises over it: parts of nearly the same size."""
     at_once = layers.AT_ONCE if images.device.type == "cpu" else len(images)

@@ -1,7 +1,8 @@
 """Several trainings of one model on one distilled set, each from initial weights of its own, by what is fastest on the device.
 
 On a CPU, networks stacked into one are slower than one after the other: a convolution with weights for each network is a grouped
-one, for which there is no fast kernel. There each core trains one. On a GPU a small network's step is mostly the starting of
+one, for which there is no fast kernel. There each core trains one, and a single one too: how many cores there are must not move
+its last bits. On a GPU a small network's step is mostly the starting of
 kernels, which all networks of a stack share. Either way a training's result is that of its seed, whatever runs beside it.
 """
 
@@ -46,8 +47,8 @@ def train(
     def one(seed: int) -> T:
         return then(fit(distilled, real, model, dataclasses.replace(run, seed=seed, show=False)))
 
-    if run.device.type != "cpu" or len(seeds) == 1:
-        yield from map(one, seeds)
+    if run.device.type != "cpu" or not hasattr(model, "initialisation"):
+        yield from map(one, seeds)  # what is solved in closed form keeps all cores busy by itself
         return
     with one_thread_each() as cores, ThreadPoolExecutor(cores) as pool:
         yield from pool.map(one, seeds)
@@ -61,7 +62,7 @@ def choose(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence[i
         hasattr(model, "initialisation")
         and not model.training.learning_rates
         and fitting.schedule_of(distilled, model) is None
-        and not training.mixes(training.build(model, real.shape, real.width))
+        and not training.batch_norms(training.build(model, real.shape, real.width))
     )
     return "stacked" if device.type == "cuda" and len(seeds) > 1 and ordinary else "cores"
 
@@ -88,8 +89,7 @@ def _stacked(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence
     chances = [each.generator("augmentation") for each in runs]
     losses = []
     for step, order in enumerate(run.progress(orders, steps, f"training {len(seeds)} networks")):
-        for group in optimiser.param_groups:
-            group["lr"] = chosen.learning_rate * training.rate(chosen.schedule, step / steps)
+        training.set_rate(optimiser, chosen, step / steps)
         drawn = [siamese.draw(chosen.augmentation, rng, len(index)) for rng, index in zip(chances, order, strict=True)]
         index = torch.stack(order).to(run.device)
         images = torch.stack([siamese.apply(inputs[i], change) for i, change in zip(index, drawn, strict=True)])
@@ -102,10 +102,8 @@ def _stacked(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence
         own = torch.stack(losses)[:, place].cpu()
         learned = {name: weight[place].detach() for name, weight in weights.items()}
         _check(own, learned, seed, chosen)
-        notes = {
-            "shape": list(real.shape), "scores": real.width, "examples": len(inputs), "steps": steps,
-            "loss_first": float(own[:per_epoch].mean()), "loss_last": float(own[-per_epoch:].mean()),
-        }  # fmt: skip
+        first, last = (float(part.mean()) for part in (own[:per_epoch], own[-per_epoch:]))
+        notes = fitting.notes_of(real, len(inputs)) | {"steps": steps, "loss_first": first, "loss_last": last}
         yield Teacher.of(real, model, seed, learned, space, notes)
 
 

@@ -63,9 +63,9 @@ def fit_real(network: nn.Sequential, real: RealSet, params: Settings, run: Run, 
         targets = real.target_rows(real.train.targets[index])
         return space.forward(images), targets.to(images)
 
-    return _fit(
-        network, Examples(len(real.train), pick), params.training.epochs_real, space, real, params, run, at_once
-    )
+    asked = params.training
+    steps = asked.epochs_real * training.steps_of_epoch(len(real.train), asked)
+    return _fit(network, Examples(len(real.train), pick), asked, steps, space, real, params, run, at_once)
 
 
 def fit_distilled(
@@ -76,7 +76,7 @@ def fit_distilled(
     run: Run,
     at_once: int | None = None,
 ) -> Teacher:
-    """Train on a distilled set onto its own targets, by its own schedule where it has one with `step_sizes`.
+    """Train on a distilled set, by its own schedule where it has one.
 
     Raises UserError where the set asks for what is not done here.
     """
@@ -85,15 +85,16 @@ def fit_distilled(
     inputs, targets = rows(distilled, real, space, params.training, run.device)
     if isinstance(schedule, Schedule):
         _start(network, schedule, params, run, distilled.name)
-        notes = {"shape": list(real.shape), "scores": real.width, "examples": len(inputs)}
-        notes |= training.follow(network, inputs, targets, schedule)
+        notes = notes_of(real, len(inputs)) | training.follow(network, inputs, targets, schedule)
         return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
     examples = Examples(len(inputs), lambda index: (inputs[index], targets[index]))
     if schedule is not None:
         return _prescribed(network, examples, schedule, space, real, params, run, at_once)
-    if params.training.learning_rates:
-        return _best_rate(network, examples, space, real, params, run, at_once)
-    return _fit(network, examples, params.training.epochs, space, real, params, run, at_once)
+    asked = params.training
+    steps = asked.epochs * training.steps_of_epoch(examples.count, asked)
+    if asked.learning_rates:
+        return _best_rate(network, examples, steps, space, real, params, run, at_once)
+    return _fit(network, examples, asked, steps, space, real, params, run, at_once)
 
 
 def rows(
@@ -105,7 +106,7 @@ def rows(
     """
     inputs = distilled.inputs_in(space).to(device, torch.float32)
     own = distilled.target_rows(real).to(inputs)
-    needy = asked.loss == "cross_entropy" and not set(distilled.schedule) - _NOT_FOR_NETWORKS
+    needy = asked.loss == "cross_entropy" and not _asked(distilled)
     if asked.targets == "hard" or (asked.targets == "own_or_hard" and needy and not _probabilities(own)):
         return inputs, spaces.one_hot(distilled.labels, real.n_classes).to(inputs)
     if needy:
@@ -135,30 +136,30 @@ def shape(teacher: Teacher) -> tuple[tuple[int, ...], int]:
     return tuple(teacher.notes["shape"]), int(teacher.notes["scores"])
 
 
+def notes_of(real: RealSet, count: int) -> dict[str, Any]:
+    """What a network was built for, and on how many examples it was trained: what `shape` reads, and a reader."""
+    return {"shape": list(real.shape), "scores": real.width, "examples": count}
+
+
 def _fit(
     network: nn.Sequential,
     examples: Examples,
-    epochs: int,
+    asked: Training,
+    steps: int,
     space: Space,
     real: RealSet,
     params: Settings,
     run: Run,
     at_once: int | None,
-    asked: Training | None = None,
-    steps: int | None = None,
 ) -> Teacher:
-    """With `asked` in place of the settings' own, and `steps` in place of epochs, where they are given."""
-    chosen = asked or params.training
     training.initialise(network, run.generator("initial weights"), run.device, params.initialisation)
-    in_all = steps or epochs * training.steps_of_epoch(examples.count, chosen)
-    notes = training.train(network, examples, chosen, in_all, run, at_once)
-    notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count, **notes}
+    notes = notes_of(real, examples.count) | training.train(network, examples, asked, steps, run, at_once)
     return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
 
 
 def schedule_of(distilled: DistilledSet, params: Settings) -> Schedule | Prescription | None:
     """What a set asks for. Raises UserError where that is not done here."""
-    asked = {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
+    asked = _asked(distilled)
     if not asked:
         return None
     kind = next((each for each, name in _DECISIVE.items() if name in asked), None)
@@ -169,6 +170,11 @@ def schedule_of(distilled: DistilledSet, params: Settings) -> Schedule | Prescri
             "do. Score it by the model it was made for."
         )
     return settings.parse(kind, asked, f"{distilled.name}: schedule")
+
+
+def _asked(distilled: DistilledSet) -> dict[str, Any]:
+    """What of its schedule is for networks."""
+    return {name: value for name, value in distilled.schedule.items() if name not in _NOT_FOR_NETWORKS}
 
 
 # What a schedule says that no other kind of schedule does.
@@ -187,11 +193,10 @@ def _prescribed(
 ) -> Teacher:
     """Trained by an ordinary training that a set asks for, or with a classifier that is solved along the way."""
     if asked.readout is None:
-        return _fit(
-            network, examples, 0, space, real, params, run, at_once, asked.training(params.training), asked.steps
-        )
+        ordinary = asked.training(params.training)
+        return _fit(network, examples, ordinary, asked.steps, space, real, params, run, at_once)
     training.initialise(network, run.generator("initial weights"), run.device, params.initialisation)
-    notes = {"shape": list(real.shape), "scores": real.width, "examples": examples.count}
+    notes = notes_of(real, examples.count)
     notes |= ridge_readout.train(network, examples, asked.readout, asked.learning_rate, asked.batch, asked.steps, run)
     return Teacher.of(real, params, run.seed, network.state_dict(), space, notes)
 
@@ -215,6 +220,7 @@ def _start(network: nn.Sequential, schedule: Schedule, params: Settings, run: Ru
 def _best_rate(
     network: nn.Sequential,
     examples: Examples,
+    steps: int,
     space: Space,
     real: RealSet,
     params: Settings,
@@ -226,7 +232,7 @@ def _best_rate(
     for each in sorted(params.training.learning_rates):
         tried = dataclasses.replace(params.training, learning_rate=each)
         try:
-            fitted = _fit(network, examples, params.training.epochs, space, real, params, run, at_once, tried)
+            fitted = _fit(network, examples, tried, steps, space, real, params, run, at_once)
         except NumericalError as problem:
             run.log.info("learning rate %g: %s", each, problem)
             continue

@@ -233,10 +233,10 @@ def train(
     network.train()
     order = batches(examples.count, training.batch, steps, run.generator("batches"))
     for step, index in enumerate(run.progress(order, steps, "training"), start=1):
-        for group in optimiser.param_groups:
-            group["lr"] = training.learning_rate * rate(training.schedule, (step - 1) / steps)
+        set_rate(optimiser, training, (step - 1) / steps)
+        inputs, targets = examples.pick(index)
         drawn = siamese.draw(training.augmentation, chances, len(index))
-        losses.append(_backward(network, examples, index, drawn, training, at_once))
+        losses.append(backward(network, siamese.apply(inputs, drawn), targets, training, at_once)[0])
         if not math.isfinite(losses[-1]):
             raise NumericalError(
                 f"training: the loss is {losses[-1]} at step {step} of {steps} (before: {losses[-11:-1]}); "
@@ -283,6 +283,12 @@ def follow(network: nn.Sequential, inputs: torch.Tensor, targets: torch.Tensor, 
     return {"steps": len(parts), "loss_first": losses[0], "loss_last": losses[-1]}
 
 
+def set_rate(optimiser: torch.optim.Optimizer, training: Training, done: float) -> None:
+    """Give the optimiser the learning rate that it has when a fraction `done` of the steps is done."""
+    for group in optimiser.param_groups:
+        group["lr"] = training.learning_rate * rate(training.schedule, done)
+
+
 def rate(schedule: str, done: float) -> float:
     """The factor of the learning rate when a fraction `done` of the steps is done."""
     if schedule == "cosine":
@@ -323,31 +329,28 @@ _DRAWS: dict[str, Callable[[torch.Tensor, torch.Generator], object]] = {
 }
 
 
-def _backward(
-    network: nn.Sequential,
-    examples: Examples,
-    index: torch.Tensor,
-    drawn: siamese.Drawn,
-    training: Training,
-    at_once: int | None,
-) -> float:
-    """Leave the gradient of the augmented batch's mean loss in the weights; returns that loss."""
-    inputs, targets = examples.pick(index)
-    inputs = siamese.apply(inputs, drawn)
-    size = len(index) if at_once is None or inputs.device.type != "cpu" or mixes(network) else at_once
+def backward(
+    network: nn.Sequential, inputs: torch.Tensor, targets: torch.Tensor, training: Training, at_once: int | None
+) -> tuple[float, torch.Tensor]:
+    """Leave the gradient of the mean loss on a batch (b, *shape) with targets (b, c) in the weights; returns that loss and the
+    scores (b, c), on a CPU of `at_once` examples after the other.
+    """
+    size = len(inputs) if at_once is None or inputs.device.type != "cpu" or batch_norms(network) else at_once
     for weight in network.parameters():
         weight.grad = None
-    total = 0.0
+    total, found = 0.0, []
     for part, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
-        mean = loss(training.loss, scores(network, part, training.precision), wanted) / len(index)
+        predicted = scores(network, part, training.precision)
+        mean = loss(training.loss, predicted, wanted) / len(inputs)
         mean.backward()  # type: ignore[no-untyped-call]
         total += float(mean.detach())
-    return total
+        found.append(predicted.detach())
+    return total, torch.cat(found)
 
 
-def mixes(network: nn.Sequential) -> bool:
-    """Whether an example's scores depend on the other examples of its batch during training."""
-    return any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+def batch_norms(network: nn.Sequential) -> list[nn.BatchNorm2d]:
+    """Layers that make what is said of an example depend on the others of its batch during training."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def steps_of_epoch(count: int, training: Training) -> int:
