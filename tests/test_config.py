@@ -309,6 +309,13 @@ def test_a_model_may_have_settings_for_each_data_set_and_for_all_others(raw: Raw
     assert (mnist.width, mnist.training.epochs) == (mlp.Params().width, 8)
 
 
+def test_a_space_may_have_values_for_all_other_data_sets(raw: Raw) -> None:
+    raw["spaces"]["shared"] = {"kind": "standardised", "mean": {"digits": [0.3], "otherwise": [0.1]}, "std": [0.5]}
+    raw["models"]["net"] = {"kind": "mlp", "space": "shared"}
+    found = config.read(raw)
+    assert [found.model("net", dataset).space.mean for dataset in ("digits", "mnist")] == [(0.3,), (0.1,)]
+
+
 def test_what_a_model_has_for_one_data_set_is_checked_too(raw: Raw) -> None:
     raw["models"]["net"] = {"kind": "mlp", "training": {"digits": {"epochs": 0}}}
     with pytest.raises(UserError, match=r"^params.yaml: models.net.training.epochs: "):

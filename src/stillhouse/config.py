@@ -107,7 +107,7 @@ class Config:
         where = where or "params.yaml"
         if name not in self.models:
             raise UserError(f"{where}: unknown model '{name}'. {did_you_mean(name, self.models)}")
-        raw = self._for(dataset, {k: v for k, v in self.models[name].items() if k != "label"})
+        raw = self.for_dataset(dataset, {k: v for k, v in self.models[name].items() if k != "label"})
         where = f"params.yaml: models.{name}"
         return settings.parse_plugin("models", self._with_space(raw, dataset, where), where)
 
@@ -128,7 +128,7 @@ class Config:
     def _plugin(self, package: str, kind: Any, raw: dict[str, Any], dataset: str, where: str) -> Any:
         """Settings that may name a model and may give values per data set."""
         raw.pop("label", None)
-        chosen = self._for(dataset, raw)
+        chosen = self.for_dataset(dataset, raw)
         if "model" in chosen:
             if not isinstance(chosen["model"], str):
                 raise UserError(f"{where}.model: expected a name. Write the model under models and name it here.")
@@ -139,9 +139,9 @@ class Config:
         """Names of all data sets that there are."""
         return {*self.datasets, *plugins.available("data")}
 
-    def _for(self, dataset: str, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings with the values of one data set; what has none for it is left to its default, or to what stands under
-        'otherwise'.
+    def for_dataset(self, dataset: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with the values of one data set; what has none for it is left to what stands under 'otherwise', or
+        to its default (of a space: fitted).
         """
         known = {*self.known_datasets(), OTHERWISE}
         chosen = {k: v.get(dataset, v.get(OTHERWISE)) if _per_dataset(v, known) else v for k, v in raw.items()}
@@ -165,7 +165,7 @@ class Config:
             raise UserError(
                 f"{where}.space: unknown space '{name}'. {did_you_mean(name, [*self.spaces, *whitening.KINDS])}"
             )
-        return {**raw, "space": _for_dataset(self.spaces[name], dataset)}
+        return {**raw, "space": self.for_dataset(dataset, self.spaces[name])}
 
 
 def load(path: Path, overlays: tuple[Path, ...] = ()) -> Config:
@@ -281,19 +281,13 @@ def _check_space(config: Config, where: str, space: Mapping[str, Any]) -> None:
     for key, value in space.items():
         if isinstance(value, Mapping):
             for dataset in value:
-                if dataset not in datasets:
+                if dataset not in {*datasets, OTHERWISE}:
                     raise UserError(
                         f"{where}.{key}: unknown dataset '{dataset}'. {did_you_mean(str(dataset), datasets)}"
                     )
             named |= set(value)
     for dataset in sorted(named) or [""]:
-        whitening.parse(_for_dataset(space, dataset), where)
-
-
-def _for_dataset(space: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """A space's settings with the values of one data set; what has none for it is left to be fitted."""
-    chosen = {k: v.get(dataset) if isinstance(v, Mapping) else v for k, v in space.items()}
-    return {k: v for k, v in chosen.items() if v is not None}
+        whitening.parse(config.for_dataset(dataset, space), where)
 
 
 def _per_dataset(value: Any, datasets: set[str]) -> bool:

@@ -48,7 +48,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep up to 1 GB that is freed for what is allocated next, where it is glibc.
 
     Left alone it gives every tensor above 32 MB, and many below, back to the system, which hands its pages out again one by one
-    and cleared: a third of the time of a ConvNet's gradient.
+    and cleared: a quarter of the time of a ConvNet's gradient.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
