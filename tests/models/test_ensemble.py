@@ -56,6 +56,20 @@ def test_a_stack_of_networks_learns_what_each_alone_learns(
         assert one.notes["loss_last"] == pytest.approx(other.notes["loss_last"], rel=1e-3)
 
 
+@every_network
+def test_a_stack_in_bfloat16_learns_what_each_alone_learns_in_it(
+    kind: str, toy: RealSet, distilled: DistilledSet
+) -> None:
+    model = params(kind, precision="bfloat16", optimiser="sgd")
+    plain = alone(params(kind, optimiser="sgd"), distilled, toy)
+    for one, other, exact in zip(
+        trained(model, distilled, toy, "stacked"), alone(model, distilled, toy), plain, strict=True
+    ):
+        for name, weight in other.weights.items():
+            assert torch.allclose(one.weights[name], weight, rtol=0.02, atol=5e-3), name
+        assert any(not torch.equal(one.weights[name], weight) for name, weight in exact.weights.items())
+
+
 @pytest.fixture
 def three_threads() -> Iterator[None]:
     before = torch.get_num_threads()

@@ -77,7 +77,7 @@ def _stacked(distilled: DistilledSet, real: RealSet, model: Any, seeds: Sequence
     inputs, targets = fitting.rows(distilled, real, space, chosen, run.device)
     network = training.build(model, real.shape, real.width)
     weights = _initial(network, model, seeds, run)
-    score = torch.vmap(_scorer(network, chosen.precision, run.device))
+    score = torch.vmap(_scorer(network, chosen.precision))
     loss = torch.vmap(functools.partial(training.loss, chosen.loss))
     optimiser = training.optimiser_of(weights.values(), chosen)
     per_epoch = training.steps_of_epoch(len(inputs), chosen)
@@ -117,18 +117,18 @@ def _initial(network: nn.Sequential, model: Any, seeds: Sequence[int], run: Run)
     return {name: torch.stack([each[name] for each in drawn]).to(run.device).requires_grad_() for name in drawn[0]}
 
 
-def _scorer(
-    network: nn.Sequential, precision: str, device: torch.device
-) -> Callable[[dict[str, torch.Tensor], torch.Tensor], torch.Tensor]:
-    """`training.scores` as a function of a network's weights too."""
+def _scorer(network: nn.Sequential, precision: str) -> Callable[[dict[str, torch.Tensor], torch.Tensor], torch.Tensor]:
+    """`training.scores` as a function of a network's weights too. In bfloat16 its norms are computed so as well: within vmap,
+    autocast gives a convolution inputs in one precision and a bias in the other.
+    """
     body, last = network[:-1].train(), network[-1]
     prefix = f"{list(dict(network.named_children()))[-1]}."
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
     def score(weights: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         own = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
-        others = {name: weight for name, weight in weights.items() if not name.startswith(prefix)}
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            hidden = functional_call(body, others, (images,))
+        others = {name: weight.to(dtype) for name, weight in weights.items() if not name.startswith(prefix)}
+        hidden = functional_call(body, others, (images.to(dtype),))
         found: torch.Tensor = functional_call(last, own, (hidden.to(torch.float32),))
         return found
 
