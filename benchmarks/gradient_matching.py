@@ -10,7 +10,7 @@ update times their number, and of one epoch of the network times theirs. The var
 counts. On a CPU seconds are of computing, whatever else runs there.
 
 Exits with status 1 when gradients differ, or when the best variant of equal accuracy misses the target. Reduced precision counts
-where the study `dc` has its accuracy over seeds beside that of float32. Without a prepared file, random pixels stand in.
+where the study `dc_precision` has its accuracy over seeds beside that of float32. Without a prepared file, random pixels stand in.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from stillhouse.sets import RealSet, Split
 TARGETS = {"cpu": 1.8, "cuda": 3.0}  # at least, at every size
 AGREE = 1e-5  # relative difference of the images' gradients in float32, at most
 MODEL = {"kind": "convnet", "space": "standardised"}
-REPORT = Path("results/report/dc.csv")
+REPORT = Path("results/report/dc_precision.csv")
 EXACT, ROUGH = "dc", "dc_bf16"  # its experiments in float32 and with the real images' products in bfloat16
 
 
