@@ -10,7 +10,7 @@ update times their number, and of one epoch of the network times theirs. The var
 counts. On a CPU seconds are of computing, whatever else runs there.
 
 Exits with status 1 when gradients differ, or when the best variant of equal accuracy misses the target. Reduced precision counts
-where the study `dc_precision` has its accuracy over seeds beside that of float32. Without a prepared file, random pixels stand in.
+where the study `dc_precision` has its accuracy over seeds beside that of float32. Without a prepared file, random pixels serve.
 """
 
 import argparse

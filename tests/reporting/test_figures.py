@@ -9,6 +9,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from stillhouse.reporting import figures, study
 from stillhouse.reporting.study import Layout
@@ -56,6 +57,25 @@ def test_a_saved_figure_is_closed(tmp_path: Path) -> None:
     before = plt.get_fignums()
     figures.save(figures.sheet(made()), tmp_path / "sheet.png")
     assert plt.get_fignums() == before
+
+
+def test_a_chart_is_saved_with_a_palette_that_nobody_sees(layout: Layout, tmp_path: Path) -> None:
+    figure = accuracy(layout)
+    figure.canvas.draw()
+    figure.savefig(tmp_path / "full.png", dpi=160)
+    full = np.asarray(Image.open(tmp_path / "full.png").convert("RGB"), dtype=int)
+    figures.save(figure, tmp_path / "chart.png")
+    saved = Image.open(tmp_path / "chart.png")
+    assert saved.mode == "P"
+    assert np.abs(np.asarray(saved.convert("RGB"), dtype=int) - full).max() <= 20
+    assert (tmp_path / "chart.png").stat().st_size < 0.6 * (tmp_path / "full.png").stat().st_size
+
+
+def test_an_image_of_many_colours_keeps_them() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    kept = figures.small(Image.fromarray(colours))
+    assert kept.mode == "RGB"
+    assert (np.asarray(kept) == colours).all()
 
 
 def test_there_is_a_panel_for_each_data_set_and_model(layout: Layout) -> None:

@@ -111,6 +111,13 @@ def test_every_number_leads_to_a_recipe_that_is_there(html: Path) -> None:
         assert address.startswith("#r-")
 
 
+def test_what_made_a_set_stands_once_and_its_numbers_lead_there(html: Path) -> None:
+    text = html.read_text(encoding="utf-8")
+    led = re.findall(r'Made by <a href="#(s-[^"]+)">', text)
+    assert set(led) == set(re.findall(r'<details id="(s-[^"]+)"', text))
+    assert len(led) == text.count('"judged_by_source"') > len(set(led))  # a set has several numbers
+
+
 def test_ids_stand_once(html: Path) -> None:
     ids = read(html).ids
     assert len(ids) == len(set(ids)) > 10

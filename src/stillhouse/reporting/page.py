@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -87,8 +88,41 @@ def render(studies: Sequence[Part], folder: Path) -> str:
     )  # fmt: skip
     environment.filters["embed"] = lambda file: _embed(folder / file)
     environment.filters["groups"] = lambda columns: tables.groups([Column(**column) for column in columns])
-    environment.filters["pretty"] = lambda recipe: json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False)
+    environment.filters["pretty"] = _pretty
+    environment.filters["made"] = _made
+    environment.filters["called"] = _called
     return environment.get_template("page.html").render(studies=studies)
+
+
+def _pretty(recipe: Any) -> str:
+    """JSON, escaped for the text of an element: quotation marks, of which it is full, stay there as they are."""
+    return html.escape(json.dumps(recipe, indent=1, sort_keys=True, ensure_ascii=False), quote=False)
+
+
+def _made(recipes: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The recipes of numbers with the id of their first set's recipe in its place, and those of sets, each once: a set is
+    scored by many models.
+    """
+    numbers, sets = {}, {}
+    for id, recipe in recipes.items():
+        if not recipe.get("values"):
+            numbers[id] = recipe
+            continue
+        first = recipe["values"][0]["recipe"]
+        numbers[id] = {**recipe, "made_by": first}
+        sets[first] = recipe["made_by"]
+    return numbers, sets
+
+
+def _called(made_by: dict[str, Any]) -> str:
+    """What a set's recipe is of, or a teacher's, in words."""
+    size = made_by.get("per_class")
+    found = (
+        made_by.get("data", {}).get("name"),
+        made_by.get("experiment") or f"{made_by.get('model', {}).get('kind', '')} on all real examples",
+        f"{size} per class" if size else None,
+    )
+    return ", ".join(each for each in found if each)
 
 
 def _embed(path: Path) -> str:
