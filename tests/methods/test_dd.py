@@ -245,6 +245,20 @@ def test_numbers_that_are_none_stop_with_the_step(options: dict[str, Any], messa
         dd.distill(digits, 1, params(**options), Run(seed=0))
 
 
+def test_the_set_that_is_best_on_validation_images_is_kept(digits: RealSet) -> None:
+    kept, accuracies = {"steps": 12, "validation": 0.2}, []
+    for steps in (3, 6, 9, 12):
+        # One stage: a shorter run goes the same way as the beginning of a longer one.
+        last = dd.distill(digits, 1, params(**{**kept, "steps": steps}, stages=1, initialisation="fixed"), Run(seed=0))
+        accuracies.append((validated(last, digits, kept), steps, last))
+    best = dd.distill(digits, 1, params(**kept, stages=1, initialisation="fixed", validate_every=3), Run(seed=0))
+    accuracy, step, wanted = max(accuracies, key=lambda each: each[:2])
+    assert len({each[0] for each in accuracies}) > 1
+    assert best.recipe["numerics"] == {"step": step, "validation_accuracy": pytest.approx(accuracy)}
+    assert torch.equal(best.inputs, wanted.inputs)
+    assert best.schedule == wanted.schedule
+
+
 def test_batch_normalisation_is_refused(digits: RealSet) -> None:
     with pytest.raises(UserError, match="models/convnet with batch normalisation .* Choose another norm"):
         dd.distill(digits, 1, params(model={**NETWORKS["convnet"], "norm": "batch"}), Run(seed=0))
