@@ -34,20 +34,22 @@ def dots(layout: Layout, boards: list[Board]) -> Figure:
     sizes = sorted({int(size) for board in boards for size in board.rows["per_class"]})
     names = [_names(layout, board) for board in boards]
     longest = min(_WIDEST, max(len(name) for each in names for name in each.values()))
-    heights = [(0.13 + 0.1 * len(sizes)) * max(len(each), 2) for each in names]
+    folded = [[textwrap.fill(name, _WIDEST) for name in each.values()] for each in names]
+    lines = max(name.count("\n") + 1 for each in folded for name in each)
+    heights = [max(0.13 + 0.1 * len(sizes), 0.05 + 0.15 * lines) * max(len(each), 2) for each in names]
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             len(boards), len(datasets),
             figsize=(3.0 * len(datasets) + 0.065 * longest + 0.3, sum(heights) + 0.65 * len(boards) + 0.5),
             squeeze=False, sharey="row", height_ratios=heights, layout="constrained",
         )  # fmt: skip
-        for row, board, order in zip(panels, boards, names, strict=True):
+        for row, board, order, called in zip(panels, boards, names, folded, strict=True):
             for axis, dataset in zip(row, datasets, strict=True):
                 here = board.rows[board.rows["dataset"] == dataset]
                 _dots(axis, here, list(order), sizes)
                 axis.set_title(f"{dataset}, scored by {board.name}", fontsize=9, loc="left")
                 axis.set_xlabel("test accuracy, %")
-            row[0].set_yticks(range(len(order)), [textwrap.fill(name, _WIDEST) for name in order.values()])
+            row[0].set_yticks(range(len(order)), called)
             row[0].set_ylim(len(order) - 0.5, -0.5)
         legend(figure, panels)
     return figure
